@@ -1,0 +1,65 @@
+/*
+ * Reverse DNS with forward confirmation, asynchronously, over c-ares as transport; answers are
+ * parsed with libresolv. Results are cached for their TTL (bounded), equal questions under way
+ * are asked once, and each question has a deadline.
+ */
+#ifndef NET_RESOLVER_H
+#define NET_RESOLVER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "base/ipaddr.h"
+#include "base/str.h"
+#include "net/loop.h"
+
+#define RESOLVER_HOST_MAX 256       /* a name and its terminator */
+#define RESOLVER_CACHE_MAX 8192     /* entries; the oldest goes first */
+#define RESOLVER_TTL_MIN_S 10
+#define RESOLVER_TTL_MAX_S 3600
+#define RESOLVER_NEGATIVE_TTL_S 60
+#define RESOLVER_FORWARD_MAX 16     /* addresses of a name that are compared */
+
+enum resolver_status {
+	RESOLVER_OK,      /* there is a name */
+	RESOLVER_NONE,    /* there is none (NXDOMAIN, no PTR) */
+	RESOLVER_ERROR,   /* SERVFAIL, refused, malformed, no server reachable */
+	RESOLVER_TIMEOUT, /* no answer by the deadline */
+	RESOLVER_OFF,     /* reverse look-ups are switched off */
+};
+
+struct resolver_name {
+	enum resolver_status status;
+	struct str host;   /* the first PTR name that is a valid host name, lower case; or empty */
+	bool is_confirmed; /* the name resolves back to the address */
+};
+
+struct resolver_settings {
+	struct str servers;  /* "127.0.0.1:5353,[::1]:53"; empty: those of resolv.conf */
+	uint64_t timeout_ms; /* of the whole question, reverse and forward together */
+	unsigned tries;      /* a server */
+	bool is_off;
+};
+
+struct resolver;
+struct resolver_question;
+
+struct resolver *resolver_new(struct loop *loop, const struct resolver_settings *settings,
+	struct err *err);
+void resolver_free(struct resolver **resolver);
+
+/*
+ * Asks for the name of `ip`. The answer comes later from the loop (also when it is cached), once;
+ * `name` and its views are good during the call. The handle is good until then.
+ */
+struct resolver_question *resolver_reverse(struct resolver *resolver, const struct ipaddr *ip,
+	void (*answered)(void *ctx, const struct resolver_name *name), void *ctx);
+
+/* The answer is not wanted any more; *question becomes NULL; no call follows. */
+void resolver_abandon(struct resolver_question **question);
+
+/* "ok", "none", "error", "timeout", "off". */
+const char *resolver_status_word(enum resolver_status status);
+
+#endif

@@ -1,0 +1,94 @@
+/*
+ * A buffered, non-blocking byte stream over a connected socket. Input is given to the owner as
+ * views and kept when the owner does not take it; output is gathered and written once a turn.
+ * Both buffers have a maximum; an idle stream owns no buffer. TCP_NODELAY is set.
+ *
+ * Back-pressure: the owner stops reading (stream_read_stop) when it is not the peer's turn, and
+ * looks at stream_room() before it produces output; `drained` tells when there is room again.
+ *
+ * The stream never closes by itself: at end of file or failure it tells the owner once.
+ */
+#ifndef NET_STREAM_H
+#define NET_STREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/uio.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+#include "net/loop.h"
+
+struct stream_events {
+	/*
+	 * Bytes have arrived. Returns how many were taken; the rest is kept (up to the maximum given
+	 * to stream_init) and offered again, with more, when more arrives, or at the next
+	 * stream_read_start(). Taking nothing while the kept input is at its maximum is a bug of the
+	 * owner unless it has stopped reading. May close the stream.
+	 */
+	size_t (*input)(void *ctx, struct str bytes);
+	/* The peer will send nothing more. Called once, after all input was offered. */
+	void (*eof)(void *ctx);
+	/* Reset, broken pipe, or another error of the socket. Called once; nothing follows. */
+	void (*failed)(void *ctx, const struct err *err);
+	/* Output that had filled the buffer beyond half is below a quarter of it. May be NULL. */
+	void (*drained)(void *ctx);
+};
+
+struct stream {
+	struct loop *loop;
+	int fd; /* -1: closed */
+	const struct stream_events *events;
+	void *ctx;
+	ev_io reader, writer;
+	struct task input_task, flush_task;
+	struct buf in, out;
+	bool wants_input, saw_eof, told_eof, has_failed, is_offering, wants_drained;
+	uint64_t bytes_read, bytes_written;
+};
+
+/* Takes over `fd`, which must be connected and non-blocking. Reading is stopped at first. */
+void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max, size_t out_max,
+	const struct stream_events *events, void *ctx);
+
+bool stream_is_open(const struct stream *stream);
+
+/* Reading: what was kept is offered again at the end of this turn, never from inside the call. */
+void stream_read_start(struct stream *stream);
+void stream_read_stop(struct stream *stream);
+
+/* Puts bytes in front as if they had arrived (surplus behind a PROXY header). False: no room. */
+bool stream_unread(struct stream *stream, struct str bytes);
+
+/* Input that has arrived but was not taken: kept, or still in the kernel (asks it). */
+bool stream_has_input(const struct stream *stream);
+struct str stream_kept(const struct stream *stream);
+
+/* Gathers output for the end of the turn. False (nothing taken): it would exceed the maximum. */
+bool stream_write(struct stream *stream, struct str bytes);
+
+/*
+ * Bulk output: takes as many bytes as it can and returns their number; writes at once what is
+ * gathered together with `bytes` when that is much, so that large pieces are not copied.
+ */
+size_t stream_push(struct stream *stream, struct str bytes);
+
+/* Output bytes that would still be taken, and that wait to be written. */
+size_t stream_room(const struct stream *stream);
+size_t stream_pending(const struct stream *stream);
+
+/* Writes what is gathered now, as far as the socket takes it. */
+void stream_flush(struct stream *stream);
+
+/* Has the peer reset or fully closed the connection (a half-close is not that)? Asks the kernel. */
+bool stream_peer_is_gone(const struct stream *stream);
+
+/*
+ * Closes the socket and drops what is buffered; idempotent; may be called from any callback.
+ * Output that must still arrive is flushed before by the owner (stream_flush).
+ * With `reset` the connection is aborted (RST) rather than closed.
+ */
+void stream_close(struct stream *stream, bool reset);
+
+#endif

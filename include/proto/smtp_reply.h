@@ -1,0 +1,78 @@
+/*
+ * Replies (RFC 5321 section 4.2, enhanced codes RFC 2034 and 3463): reads the backend's, and
+ * what its EHLO reply offers.
+ *
+ *   Reply-line = *( Reply-code "-" [ textstring ] CRLF ) Reply-code [ SP [ textstring ] ] CRLF
+ *
+ * The reader is strict where a loose reading could desynchronise (all lines carry one code, a
+ * line ends with CR LF, length and count are bounded) and cleans the text: what is not printable
+ * ASCII, or UTF-8 where allowed, becomes "?".
+ */
+#ifndef PROTO_SMTP_REPLY_H
+#define PROTO_SMTP_REPLY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/str.h"
+
+#define SMTP_REPLY_LINE_MAX 2048  /* longest line accepted from a backend, CR LF included */
+#define SMTP_REPLY_LINES_MAX 128  /* most lines of one reply */
+#define SMTP_REPLY_TEXT_MAX 4096  /* text kept of one reply, all lines */
+
+enum smtp_reply_fault {
+	SMTP_REPLY_FINE,
+	SMTP_REPLY_BAD_LINE,  /* no code, a code outside 200-599, or a wrong separator */
+	SMTP_REPLY_MIXED,     /* codes differ between lines */
+	SMTP_REPLY_TOO_LONG,  /* line, count of lines */
+	SMTP_REPLY_BARE_LF,   /* LF without CR, CR without LF, or NUL */
+};
+
+/* One complete reply. */
+struct smtp_reply {
+	int code;            /* 200-599 */
+	struct {
+		bool present;
+		uint16_t class, subject, detail; /* class equals the first digit of code */
+	} enhanced;          /* of the last line */
+	size_t line_count;
+	struct str text;     /* cleaned; lines separated by '\n'; without codes; a view, see below */
+	bool was_cut;        /* the text did not fit and was cut */
+};
+
+/*
+ * Reads one reply from the front of `input`. Returns 1: *reply is filled, *taken are its bytes.
+ * 0: incomplete. -1: not a reply, *fault says why. The text is built in `text`, which is
+ * truncated first; reply->text is a view of it.
+ */
+int smtp_reply_parse(struct str input, struct buf *text, struct smtp_reply *reply, size_t *taken,
+	enum smtp_reply_fault *fault);
+
+const char *smtp_reply_fault_text(enum smtp_reply_fault fault);
+
+/* First digit: 2, 3, 4 or 5. */
+static inline int smtp_reply_class(const struct smtp_reply *reply)
+{
+	return reply->code / 100;
+}
+
+/* What a server said in its EHLO reply. */
+struct smtp_capabilities {
+	unsigned extensions; /* set of enum smtp_extension (proto/smtp_params.h) */
+	uint64_t size;       /* of SIZE; 0 means none said */
+	unsigned auth;       /* kept for AUTH towards backends; 0 today */
+};
+
+/* `reply` is the 250 of EHLO; its first line is the greeting and is skipped. */
+void smtp_capabilities_parse(const struct smtp_reply *reply,
+	struct smtp_capabilities *capabilities);
+
+/*
+ * Writes one reply as lines of at most 512 bytes: `code`, the enhanced code (none when its class
+ * is 0) on every line, the text split at '\n' and, where needed, at 512 bytes.
+ */
+void smtp_reply_print(struct buf *out, int code, struct str enhanced, struct str text);
+
+#endif

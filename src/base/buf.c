@@ -1,0 +1,118 @@
+#include "base/buf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/xalloc.h"
+
+#define SMALLEST 256
+
+void buf_init(struct buf *buf, size_t max)
+{
+	*buf = (struct buf){ .max = max };
+}
+
+void buf_free(struct buf *buf)
+{
+	free(buf->data);
+	buf_init(buf, buf->max);
+}
+
+size_t buf_used(const struct buf *buf)
+{
+	return buf->end - buf->start;
+}
+
+size_t buf_room(const struct buf *buf)
+{
+	return buf->max - buf_used(buf);
+}
+
+struct str buf_view(const struct buf *buf)
+{
+	return str_make(buf->data ? buf->data + buf->start : "", buf_used(buf));
+}
+
+static void grow(struct buf *buf, size_t needed)
+{
+	size_t capacity = buf->capacity ? buf->capacity : SMALLEST;
+
+	while (capacity < needed)
+		capacity *= 2;
+	if (capacity > buf->max)
+		capacity = buf->max;
+	buf->data = xrealloc(buf->data, capacity, 1);
+	buf->capacity = capacity;
+}
+
+/* Makes `n` bytes writable behind the end, moving or growing; n <= buf_room(). */
+static void make_room(struct buf *buf, size_t n)
+{
+	if (buf->capacity - buf->end >= n)
+		return;
+	size_t used = buf_used(buf);
+	if (buf->start > 0) {
+		memmove(buf->data, buf->data + buf->start, used);
+		buf->start = 0;
+		buf->end = used;
+	}
+	if (buf->capacity - buf->end < n)
+		grow(buf, used + n);
+}
+
+bool buf_write(struct buf *buf, struct str bytes)
+{
+	if (bytes.n > buf_room(buf))
+		return false;
+	if (bytes.n == 0)
+		return true;
+	make_room(buf, bytes.n);
+	memcpy(buf->data + buf->end, bytes.p, bytes.n);
+	buf->end += bytes.n;
+	return true;
+}
+
+bool buf_printf(struct buf *buf, const char *format, ...)
+{
+	char small[512];
+	char *text = small;
+	va_list args;
+
+	va_start(args, format);
+	int n = vsnprintf(small, sizeof(small), format, args);
+	va_end(args);
+	ASSERT(n >= 0);
+	if ((size_t)n >= sizeof(small)) {
+		text = xcalloc((size_t)n + 1, 1);
+		va_start(args, format);
+		vsnprintf(text, (size_t)n + 1, format, args);
+		va_end(args);
+	}
+	bool done = buf_write(buf, str_make(text, (size_t)n));
+	if (text != small)
+		free(text);
+	return done;
+}
+
+void buf_consume(struct buf *buf, size_t n)
+{
+	ASSERT(n <= buf_used(buf));
+	buf->start += n;
+	if (buf->start == buf->end)
+		buf->start = buf->end = 0;
+}
+
+void buf_truncate(struct buf *buf, size_t n)
+{
+	ASSERT(n <= buf_used(buf));
+	buf->end = buf->start + n;
+}
+
+void buf_release(struct buf *buf)
+{
+	if (buf_used(buf) == 0)
+		buf_free(buf);
+}
