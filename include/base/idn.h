@@ -12,8 +12,12 @@
 
 #define IDN_NAME_MAX 256 /* an A-label name with its terminator */
 
-/* `name` is UTF-8 (or ASCII, which is only put in lower case). False when it is not a valid
- * name; `out` is then unchanged. */
+/*
+ * `name` is UTF-8 (or ASCII, which is only put in lower case). False when it is not a valid
+ * name; `out` is then unchanged. Valid are letters, digits, hyphen and underscore in labels of
+ * 1-63 characters, at most IDN_NAME_MAX - 1 in all, no dot at the end. Capital ASCII letters are
+ * put in lower case everywhere.
+ */
 bool idn_to_ascii(struct str name, char out[IDN_NAME_MAX]);
 
 /* Is every byte below 0x80? */

@@ -63,7 +63,11 @@ socklen_t endpoint_to_sockaddr(const struct endpoint *endpoint, struct sockaddr_
 
 /*
  * "10.0.0.0/8", "2001:db8::/32", or an address alone (then /32 or /128). Bits behind the prefix
- * must be zero: "10.0.0.1/8" is refused, as it is usually a mistake.
+ * must be zero: "10.0.0.1/8" is refused, as it is usually a mistake. The prefix is counted as
+ * the text is written: "::ffff:10.0.0.0/104" is "10.0.0.0/8".
+ *
+ * An IPv6 network holds no IPv4 address, however short its prefix: "::/0" is all of IPv6 only,
+ * "0.0.0.0/0" all of IPv4.
  */
 bool ipnet_parse(struct str text, struct ipnet *net);
 const char *ipnet_print(const struct ipnet *net, char out[IPNET_TEXT_MAX]);
