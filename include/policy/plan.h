@@ -1,0 +1,70 @@
+/*
+ * Plans: the order of the checks as data. A plan has for each stage an array of steps; it is made
+ * from the configuration, never changes, and can be printed. In the file:
+ *
+ *   plans:
+ *     edge:
+ *       connect: [limits, {client_acl: {reject: [198.51.100.0/24]}}, early_talker]
+ *       hello:   [hello]
+ *       rcpt:    [relay]
+ *
+ * A step is the name of a check, or one pair {name: settings}. Besides the check's own settings
+ * each step takes:  deadline (duration), on_deadline (next | defer | reject), hold (yes | no).
+ * `hold`: a DEFER or REJECT before RCPT is kept and given at RCPT, so that the log has sender and
+ * recipient; the default is yes for connect, hello and mail. HANGUP is never held.
+ *
+ * Every plan's RCPT stage has the step `relay`: when the file does not name it, it is added at
+ * the front. A listener without a plan has the default plan.
+ */
+#ifndef POLICY_PLAN_H
+#define POLICY_PLAN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "conf/schema.h"
+#include "policy/policy.h"
+
+struct policy_step {
+	const struct policy_check *check;
+	void *settings;
+	uint64_t deadline_ms;             /* 0: the check answers at once */
+	enum verdict_kind on_deadline;
+	bool holds;
+};
+
+struct policy_stage_plan {
+	struct policy_step *steps;
+	size_t count;
+};
+
+struct policy_plan {
+	struct str name;
+	struct policy_stage_plan stages[POLICY_STAGE_COUNT];
+};
+
+/* The setting `plans`: a struct conf_list of struct policy_plan, read by these functions
+ * (CONF_CUSTOM without CONF_LIST, as the file has a mapping of free names). */
+void policy_plans_read(struct conf_node *node, void *value, const void *arg,
+	struct conf_errors *errors);
+void policy_plans_free(void *value, const void *arg);
+void policy_plans_print(const void *value, const void *arg, struct buf *out);
+/* Its JSON Schema, made from the checks' tables, in static memory. */
+const char *policy_plans_schema(void);
+
+/* The plan of a listener that names none; allocated; free with policy_plan_free. */
+struct policy_plan *policy_plan_default(void);
+void policy_plan_free(struct policy_plan **plan);
+
+/* The plan of that name in the list, or NULL. */
+const struct policy_plan *policy_plan_find(const struct conf_list *plans, struct str name);
+
+/* The plan as a table for people: stage, step, check, deadline, hold, settings. */
+void policy_plan_print(const struct policy_plan *plan, struct buf *out);
+
+/* docs/policy-checks.md: every check with its stages, settings and defaults. */
+void policy_print_reference(struct buf *out);
+
+#endif
