@@ -5,9 +5,16 @@
  * or backend sends can start a new line or reach a terminal as a control sequence.
  *
  * Two forms: JSON lines, and "postfix" text lines that fail2ban filters written for Postfix
- * match. The events that Postfix has too are said in its words (see log_text in the table).
+ * match. The events that Postfix has too are said in its words (a table in log_postfix.c). There a
+ * CONNECTION whose ending Postfix has a line of its own for ("too many errors after RCPT from …")
+ * is two lines.
  *
- * A record that cannot be written (full disk, closed pipe) is dropped and counted; mail goes on.
+ * A record that cannot be written (full disk, closed or full pipe) is dropped and counted; mail
+ * goes on. The first record that can be written again is followed by LOG_DROPPED. A record is at
+ * most 64 KiB; fields that do not fit are left out, and "cut" says so.
+ *
+ * The program must ignore SIGPIPE. Each process has its own state; processes that share a target
+ * write whole records beside each other, as each is one write(2).
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -69,7 +76,8 @@ static inline struct log_field log_bool(const char *name, bool value)
 int log_open(const char *target, enum log_format format, enum log_level level,
 	const char *hostname, struct err *err);
 
-/* Closes and opens the file anew, for log rotation. */
+/* Closes and opens the file anew, for log rotation. On failure the old one stays. Does nothing to
+ * a log on stderr. */
 int log_reopen(struct err *err);
 
 bool log_wants(enum log_event event);
