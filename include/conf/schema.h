@@ -7,8 +7,17 @@
  * mistakes of a file are reported in one run, each as "file:line:column: key: what is wrong",
  * with the nearest known key for a misspelt one.
  *
+ * Of YAML there is what a settings file needs: words have the type that the table gives them (so
+ * `no` can be a name), a key given twice is a mistake, an alias stands for a copy of what it
+ * names; merge keys (<<), tags and second documents are refused. A file has at most 4 MiB, 64
+ * levels, 500,000 values (those that aliases repeat included) and 256 anchors.
+ *
+ * "key:" with nothing behind it is an empty mapping where a mapping belongs and a mistake
+ * elsewhere. A file that says nothing at all is a mistake; {} takes all defaults.
+ *
  * Storage: strings and lists are allocated for the life of the settings and freed by
- * conf_free(). The struct is zeroed by the reader before it is filled.
+ * conf_free(); strings are NUL-terminated beyond their length and have no control characters. The
+ * struct is zeroed by the reader before it is filled, so what was not reached is zero.
  */
 #ifndef CONF_SCHEMA_H
 #define CONF_SCHEMA_H
@@ -44,9 +53,10 @@ struct conf_list {
 };
 
 enum conf_flags {
-	CONF_LIST = 1 << 0,     /* a sequence of the type; the struct has a struct conf_list */
-	CONF_REQUIRED = 1 << 1, /* must be given; a list: must not be empty */
-	CONF_SECRET = 1 << 2,   /* never printed */
+	CONF_LIST = 1 << 0,     /* a sequence of the type; the struct has a struct conf_list. A single
+	                           scalar stands for a list of one, except for MAP */
+	CONF_REQUIRED = 1 << 1, /* must be given; a list or text: must not be empty */
+	CONF_SECRET = 1 << 2,   /* never printed, not in mistakes either */
 	CONF_OPTIONAL_MAP = 1 << 3, /* CONF_MAP: absent means all defaults (this is the rule); kept
 	                               for symmetry of documentation */
 };
@@ -59,14 +69,18 @@ struct conf_field {
 	enum conf_type type;
 	unsigned flags;
 	size_t offset;               /* of the value in the struct: offsetof */
-	const char *dflt;            /* as the file would say it; NULL: zero value or empty list */
+	const char *dflt;            /* as the file would say it; NULL: zero value or empty list;
+	                                a mistake in it is reported with any file */
 	uint64_t min, max;           /* of NUMBER, SIZE, DURATION (ms); max 0: no bound */
 	const char *const *choices;  /* of ENUM, NULL-terminated */
 	const struct conf_field *fields; /* of MAP, terminated by a row without key */
-	size_t element_size;         /* of a LIST of MAP or CUSTOM: sizeof the element */
-	/* CUSTOM: reads `node` into `value`; reports mistakes with conf_error. `arg` of the row. */
+	/* Of a LIST of MAP or CUSTOM: sizeof the element. Of a single CUSTOM: sizeof the value, so
+	   that the printed settings can tell whether it is the default. */
+	size_t element_size;
+	/* CUSTOM: reads `node`, of any kind, into the zeroed `value`; reports mistakes with
+	   conf_error. `arg` is that of the row. Of a LIST: called once an element. */
 	void (*read)(struct conf_node *node, void *value, const void *arg, struct conf_errors *errors);
-	/* CUSTOM: frees what `read` allocated; NULL if nothing. */
+	/* CUSTOM: frees what `read` allocated, a zeroed value included; NULL if nothing. */
 	void (*free)(void *value, const void *arg);
 	/* CUSTOM: prints the value as one line of YAML flow. NULL: the row is not printed. */
 	void (*print)(const void *value, const void *arg, struct buf *out);
@@ -74,8 +88,9 @@ struct conf_field {
 	const char *schema_json;     /* CUSTOM: its JSON Schema as a JSON text; NULL: {} */
 	/* MAP: what rows cannot say (this needs that). Called after the rows, if they were fine. */
 	void (*accepts)(const void *value, struct conf_node *node, struct conf_errors *errors);
-	const char *unit;            /* for the reference, e.g. "bytes"; NULL: by type */
-	const char *example;         /* for the sample, where there is no default */
+	const char *unit;            /* for the reference, e.g. "bytes"; NULL: by type. Of CUSTOM: what
+	                                to call the type, e.g. "list of checks" */
+	const char *example;         /* for the sample, where there is no default; as in the file */
 	const char *help;            /* one or two sentences; required, a test looks */
 };
 
@@ -99,22 +114,29 @@ void conf_free(const struct conf_field *table, void *value, size_t size);
 
 /* ---- For CUSTOM readers and `accepts` ---- */
 
+/* A mistake at a node, which gives the line and the path. Control characters in the text are
+ * written as \xNN. Say what the value must be, and never what a secret is. */
 void conf_error(struct conf_errors *errors, struct conf_node *node, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 enum conf_kind { CONF_KIND_SCALAR, CONF_KIND_LIST, CONF_KIND_MAP };
 enum conf_kind conf_node_kind(const struct conf_node *node);
-struct str conf_node_scalar(const struct conf_node *node);  /* variables replaced */
+/* With variables replaced; empty for a list or map. Good while the file is being read. */
+struct str conf_node_scalar(const struct conf_node *node);
 size_t conf_node_count(const struct conf_node *node);       /* elements of a list, pairs of a map */
 struct conf_node *conf_node_item(struct conf_node *node, size_t index); /* value of pair, element */
+/* The key of a pair, always a scalar, for reading it as a value and for pointing errors at it. */
 struct conf_node *conf_node_key(struct conf_node *map, size_t index);
 /* The value of `key` in a map (for pointing errors at it), or NULL. */
 struct conf_node *conf_node_get(struct conf_node *map, const char *key);
 
-/* Reads one value of a row's type from a node (used by CUSTOM readers for their parts). */
+/* Reads one value of a row's type from a node (used by CUSTOM readers for their parts). The key,
+ * offset and default of the row do not matter. `value` is zeroed before. What it allocates is
+ * the caller's to free. */
 void conf_read_value(struct conf_node *node, const struct conf_field *field, void *value,
 	struct conf_errors *errors);
-/* Reads a mapping by a table into `value`, zeroed first; a NULL node gives all defaults. */
+/* Reads a mapping by a table into `value`, zeroed first; a NULL node gives all defaults. Free it
+ * with conf_free(), also after mistakes. */
 void conf_read_map(struct conf_node *node, const struct conf_field *table, void *value,
 	size_t size, struct conf_errors *errors);
 
