@@ -30,7 +30,7 @@ enum proxy_command { PROXY_COMMAND_LOCAL, PROXY_COMMAND_PROXY };
 /* What kind of addresses the header carries. Only INET and INET6 over STREAM name a client. */
 enum proxy_family {
 	PROXY_FAMILY_UNKNOWN, /* v1 UNKNOWN */
-	PROXY_FAMILY_UNSPEC,  /* v2 0x00; also every v2 LOCAL header, whose block is skipped */
+	PROXY_FAMILY_UNSPEC,  /* v2 0x00; also every v2 LOCAL header, whatever family it names */
 	PROXY_FAMILY_TCP4,
 	PROXY_FAMILY_TCP6,
 	PROXY_FAMILY_UDP4,
@@ -56,7 +56,8 @@ struct proxy_ssl {
 	struct str version, cn, cipher, sig_alg, key_alg, group, sig_scheme, client_cert;
 };
 
-/* A TLV that has no field of its own, in the order of arrival; value is a view. */
+/* A TLV that has no field of its own, in the order of arrival; value is a view. NOOP (padding)
+ * is never kept. */
 struct proxy_tlv {
 	uint8_t type;
 	struct str value;
@@ -81,8 +82,16 @@ struct proxy_header {
 
 /*
  * Returns 1: *header is filled. 0: more bytes needed. -1: never a header, *error says why.
- * `bytes` may hold more than the header; it must not be longer than needed to decide:
- * any length is safe.
+ * After 0 and -1 *header means nothing. `bytes` may hold more than the header, of any length;
+ * what is behind it changes nothing. Call it with all bytes so far whenever some arrive: what
+ * has been refused stays refused.
+ *
+ * A v1 line is judged field by field as the fields end; in v2 the bytes 1-16 are judged one by
+ * one, and the block when all of it is there.
+ *
+ * v2 LOCAL: TLVs are read if a proper list of them stands behind the addresses of the family
+ * named; anything else there is passed over, as the block is to be skipped. Only a CRC32C that
+ * is present and wrong is an error in a LOCAL header, too.
  */
 int proxy_parse(struct str bytes, struct proxy_header *header, enum proxy_error *error);
 
