@@ -4,7 +4,7 @@
  *
  * One turn: events are handled; then the deferred tasks run (tasks that they defer run in the
  * same round, up to a budget); then streams with output write it, once each; then what was
- * retired is freed; then the loop sleeps.
+ * retired is freed; then the loop sleeps, unless tasks are left: then it only looks for events.
  */
 #ifndef NET_LOOP_H
 #define NET_LOOP_H
@@ -18,16 +18,19 @@
 struct loop; /* opaque; one a process */
 
 struct loop *loop_new(void);
+
+/* Frees what is retired; tasks that are left are forgotten. Watchers must have been stopped. */
 void loop_free(struct loop **loop);
 
-/* Runs until loop_stop() is called. */
+/* Runs until loop_stop() is called; the turn in which that happens is finished. */
 void loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
 /* For the files of net/ that own watchers. */
 struct ev_loop *loop_ev(struct loop *loop);
 
-/* Milliseconds of the monotonic clock, as of the beginning of this turn. */
+/* Milliseconds of the monotonic clock, as of the beginning of this turn (before the loop runs:
+ * as of the call). */
 uint64_t loop_now_ms(const struct loop *loop);
 
 /* A buffer of LOOP_SCRATCH_SIZE bytes that is valid until control returns to the loop; for
@@ -61,6 +64,7 @@ struct task {
 	void (*run)(void *ctx);
 	void *ctx;
 	bool is_pending;
+	bool is_flush; /* which queue it is in */
 };
 
 void task_init(struct task *task, void (*run)(void *ctx), void *ctx);

@@ -1,0 +1,306 @@
+#include "net/loop.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "base/xalloc.h"
+
+/* Tasks run in one turn, so that tasks which defer each other cannot starve the sockets. */
+#define TASKS_A_TURN 4096
+
+TAILQ_HEAD(task_queue, task);
+
+struct retired {
+	void (*free_it)(void *object);
+	void *object;
+};
+
+struct loop {
+	struct ev_loop *ev;
+	ev_check turn_begin;
+	ev_prepare turn_end;
+	ev_idle no_sleep; /* active while work is left for the next turn */
+	bool is_running;
+	uint64_t now_ms;
+	struct task_queue tasks, flushes;
+	struct retired *retired;
+	size_t retired_count, retired_capacity;
+	char scratch[LOOP_SCRATCH_SIZE];
+};
+
+static uint64_t clock_ms(void)
+{
+	struct timespec now;
+	int rc = clock_gettime(CLOCK_MONOTONIC, &now);
+
+	ASSERT(rc == 0);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* ---- Turns --------------------------------------------------------------------------------- */
+
+static void take_time(struct ev_loop *ev, ev_check *watcher, int revents)
+{
+	struct loop *loop = watcher->data;
+
+	(void)ev;
+	(void)revents;
+	loop->now_ms = clock_ms();
+}
+
+/* The idle watcher exists to keep the loop from sleeping. */
+static void do_nothing(struct ev_loop *ev, ev_idle *watcher, int revents)
+{
+	(void)ev;
+	(void)watcher;
+	(void)revents;
+}
+
+static void run_first(struct task_queue *queue)
+{
+	struct task *task = TAILQ_FIRST(queue);
+
+	TAILQ_REMOVE(queue, task, link);
+	task->is_pending = false;
+	task->run(task->ctx);
+}
+
+static void run_tasks(struct loop *loop)
+{
+	for (unsigned i = 0; i < TASKS_A_TURN && !TAILQ_EMPTY(&loop->tasks); i++)
+		run_first(&loop->tasks);
+}
+
+/* A mark at the end of the queue tells what is deferred by the flushes themselves: those wait
+ * for the next turn. A mark and not a count, as flushes may be cancelled meanwhile. */
+static void run_flushes(struct loop *loop)
+{
+	struct task mark = { .is_pending = true };
+
+	TAILQ_INSERT_TAIL(&loop->flushes, &mark, link);
+	while (TAILQ_FIRST(&loop->flushes) != &mark)
+		run_first(&loop->flushes);
+	TAILQ_REMOVE(&loop->flushes, &mark, link);
+}
+
+/* Freeing may retire more. */
+static void free_retired(struct loop *loop)
+{
+	for (size_t i = 0; i < loop->retired_count; i++) {
+		struct retired retired = loop->retired[i];
+		retired.free_it(retired.object);
+	}
+	loop->retired_count = 0;
+}
+
+static void end_turn(struct loop *loop)
+{
+	run_tasks(loop);
+	run_flushes(loop);
+	free_retired(loop);
+	if (TAILQ_EMPTY(&loop->tasks) && TAILQ_EMPTY(&loop->flushes))
+		ev_idle_stop(loop->ev, &loop->no_sleep);
+	else
+		ev_idle_start(loop->ev, &loop->no_sleep);
+}
+
+static void before_sleep(struct ev_loop *ev, ev_prepare *watcher, int revents)
+{
+	(void)ev;
+	(void)revents;
+	end_turn(watcher->data);
+}
+
+struct loop *loop_new(void)
+{
+	struct loop *loop = xcalloc(1, sizeof(*loop));
+
+	/* NOENV: the environment (LIBEV_FLAGS) does not choose another backend. */
+	loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
+	ASSERT(loop->ev != NULL);
+	TAILQ_INIT(&loop->tasks);
+	TAILQ_INIT(&loop->flushes);
+	ev_check_init(&loop->turn_begin, take_time);
+	ev_set_priority(&loop->turn_begin, EV_MAXPRI);
+	loop->turn_begin.data = loop;
+	ev_check_start(loop->ev, &loop->turn_begin);
+	ev_prepare_init(&loop->turn_end, before_sleep);
+	loop->turn_end.data = loop;
+	ev_prepare_start(loop->ev, &loop->turn_end);
+	ev_idle_init(&loop->no_sleep, do_nothing);
+	return loop;
+}
+
+void loop_free(struct loop **loop_ptr)
+{
+	struct loop *loop = *loop_ptr;
+
+	if (loop == NULL)
+		return;
+	ASSERT(!loop->is_running);
+	free_retired(loop);
+	ev_loop_destroy(loop->ev);
+	free(loop->retired);
+	free(loop);
+	*loop_ptr = NULL;
+}
+
+void loop_run(struct loop *loop)
+{
+	ASSERT(!loop->is_running);
+	loop->now_ms = clock_ms();
+	loop->is_running = true;
+	ev_run(loop->ev, 0);
+	/* A stop from an event leaves ev_run before the turn's end. */
+	end_turn(loop);
+	loop->is_running = false;
+}
+
+void loop_stop(struct loop *loop)
+{
+	ev_break(loop->ev, EVBREAK_ALL);
+}
+
+struct ev_loop *loop_ev(struct loop *loop)
+{
+	return loop->ev;
+}
+
+uint64_t loop_now_ms(const struct loop *loop)
+{
+	return loop->is_running ? loop->now_ms : clock_ms();
+}
+
+char *loop_scratch(struct loop *loop)
+{
+	return loop->scratch;
+}
+
+/* ---- Timers --------------------------------------------------------------------------------- */
+
+static void arm(struct timer *timer, uint64_t ms)
+{
+	struct ev_loop *ev = timer->loop->ev;
+
+	ev_timer_stop(ev, &timer->watcher);
+	ev_timer_set(&timer->watcher, (double)ms / 1000.0, 0.0);
+	ev_timer_start(ev, &timer->watcher);
+}
+
+/* The deadline may have been moved or cleared since the watcher was armed. */
+static void look_at_deadline(struct ev_loop *ev, ev_timer *watcher, int revents)
+{
+	struct timer *timer = watcher->data;
+
+	(void)ev;
+	(void)revents;
+	if (timer->due_ms == 0)
+		return;
+	uint64_t now = loop_now_ms(timer->loop);
+	if (timer->due_ms > now) {
+		arm(timer, timer->due_ms - now);
+		return;
+	}
+	timer->due_ms = 0;
+	timer->expired(timer->ctx);
+}
+
+void timer_init(struct timer *timer, struct loop *loop, void (*expired)(void *ctx), void *ctx)
+{
+	*timer = (struct timer){ .loop = loop, .expired = expired, .ctx = ctx };
+	ev_init(&timer->watcher, look_at_deadline);
+	timer->watcher.data = timer;
+}
+
+void timer_set(struct timer *timer, uint64_t ms)
+{
+	timer->due_ms = loop_now_ms(timer->loop) + ms;
+	if (ev_is_active(&timer->watcher)) {
+		double left_s = ev_timer_remaining(timer->loop->ev, &timer->watcher);
+		if (left_s * 1000.0 <= (double)ms)
+			return;
+	}
+	arm(timer, ms);
+}
+
+void timer_clear(struct timer *timer)
+{
+	timer->due_ms = 0;
+}
+
+void timer_stop(struct timer *timer)
+{
+	timer->due_ms = 0;
+	if (timer->loop != NULL)
+		ev_timer_stop(timer->loop->ev, &timer->watcher);
+}
+
+/* ---- Tasks ----------------------------------------------------------------------------------- */
+
+void task_init(struct task *task, void (*run)(void *ctx), void *ctx)
+{
+	*task = (struct task){ .run = run, .ctx = ctx };
+}
+
+static void defer_to(struct task *task, struct loop *loop, bool is_flush)
+{
+	if (task->is_pending)
+		return;
+	task->is_pending = true;
+	task->is_flush = is_flush;
+	TAILQ_INSERT_TAIL(is_flush ? &loop->flushes : &loop->tasks, task, link);
+}
+
+void task_defer(struct task *task, struct loop *loop)
+{
+	defer_to(task, loop, false);
+}
+
+void task_defer_flush(struct task *task, struct loop *loop)
+{
+	defer_to(task, loop, true);
+}
+
+void task_cancel(struct task *task, struct loop *loop)
+{
+	if (!task->is_pending)
+		return;
+	task->is_pending = false;
+	TAILQ_REMOVE(task->is_flush ? &loop->flushes : &loop->tasks, task, link);
+}
+
+void loop_retire(struct loop *loop, void (*free_it)(void *object), void *object)
+{
+	if (loop->retired_count == loop->retired_capacity) {
+		loop->retired_capacity = loop->retired_capacity ? 2 * loop->retired_capacity : 64;
+		loop->retired =
+			xrealloc(loop->retired, loop->retired_capacity, sizeof(*loop->retired));
+	}
+	loop->retired[loop->retired_count++] = (struct retired){ free_it, object };
+}
+
+/* ---- Signals --------------------------------------------------------------------------------- */
+
+static void tell_signal(struct ev_loop *ev, ev_signal *watcher, int revents)
+{
+	struct loop_signal *signal = watcher->data;
+
+	(void)ev;
+	(void)revents;
+	signal->caught(signal->ctx, watcher->signum);
+}
+
+void loop_signal_start(struct loop_signal *signal, struct loop *loop, int signum,
+	void (*caught)(void *ctx, int signum), void *ctx)
+{
+	*signal = (struct loop_signal){ .caught = caught, .ctx = ctx };
+	ev_signal_init(&signal->watcher, tell_signal, signum);
+	signal->watcher.data = signal;
+	ev_signal_start(loop->ev, &signal->watcher);
+}
+
+void loop_signal_stop(struct loop_signal *signal, struct loop *loop)
+{
+	ev_signal_stop(loop->ev, &signal->watcher);
+}
