@@ -6,14 +6,18 @@
  * Back-pressure: the owner stops reading (stream_read_stop) when it is not the peer's turn, and
  * looks at stream_room() before it produces output; `drained` tells when there is room again.
  *
- * The stream never closes by itself: at end of file or failure it tells the owner once.
+ * The stream never closes by itself: at end of file or failure it tells the owner once, always
+ * from the loop, never from inside a call of the owner.
+ *
+ * The struct is embedded in its owner. It may be closed inside any callback, but its memory must
+ * stay until the end of the turn (loop_retire).
  */
 #ifndef NET_STREAM_H
 #define NET_STREAM_H
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <sys/uio.h>
+#include <stdint.h>
 
 #include "base/buf.h"
 #include "base/err.h"
@@ -25,14 +29,25 @@ struct stream_events {
 	 * Bytes have arrived. Returns how many were taken; the rest is kept (up to the maximum given
 	 * to stream_init) and offered again, with more, when more arrives, or at the next
 	 * stream_read_start(). Taking nothing while the kept input is at its maximum is a bug of the
-	 * owner unless it has stopped reading. May close the stream.
+	 * owner unless it has stopped reading. `bytes` is good until the call returns, also when
+	 * the stream is closed meanwhile. May close the stream.
 	 */
 	size_t (*input)(void *ctx, struct str bytes);
-	/* The peer will send nothing more. Called once, after all input was offered. */
+	/*
+	 * The peer will send nothing more. Called once, after all input was offered, while reading is
+	 * started; output can still be written.
+	 */
 	void (*eof)(void *ctx);
-	/* Reset, broken pipe, or another error of the socket. Called once; nothing follows. */
+	/*
+	 * Reset, broken pipe, or another error of the socket. Called once; nothing follows. When a
+	 * write fails because the peer has closed, what it said last is read and offered before, if
+	 * reading is started: a server's final reply is not lost.
+	 */
 	void (*failed)(void *ctx, const struct err *err);
-	/* Output that had filled the buffer beyond half is below a quarter of it. May be NULL. */
+	/*
+	 * Output that had filled the buffer beyond half, or was refused, is below a quarter of it.
+	 * May be NULL.
+	 */
 	void (*drained)(void *ctx);
 };
 
@@ -45,27 +60,49 @@ struct stream {
 	struct task input_task, flush_task;
 	struct buf in, out;
 	bool wants_input, saw_eof, told_eof, has_failed, is_offering, wants_drained;
+	bool is_offer_due;     /* kept input waits for input_task */
+	bool was_refused;      /* the kept input was offered again without anything being taken */
+	bool is_drained_due;   /* `drained` waits for input_task */
+	bool is_input_ignored; /* something arrived while reading was stopped */
+	int error;             /* errno of the failure, when there was one */
 	uint64_t bytes_read, bytes_written;
 };
 
-/* Takes over `fd`, which must be connected and non-blocking. Reading is stopped at first. */
+#define STREAM_IN_MAX LOOP_SCRATCH_SIZE /* bound of in_max */
+#define STREAM_PUSH_MIN 16384           /* "much" for stream_push */
+
+/*
+ * Takes over `fd`, which must be connected and non-blocking. Reading is stopped at first. No
+ * read takes more than there is room for in what may be kept, so `in_max` bounds a read as well:
+ * use STREAM_IN_MAX where bulk is read.
+ */
 void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max, size_t out_max,
 	const struct stream_events *events, void *ctx);
 
 bool stream_is_open(const struct stream *stream);
 
-/* Reading: what was kept is offered again at the end of this turn, never from inside the call. */
+/*
+ * Reading: what was kept is offered again at the end of this turn, never from inside the call.
+ * Starting what is started offers it once more only if that was not done before in vain. Both
+ * are cheap: no system call is made for a pause in which nothing arrives.
+ */
 void stream_read_start(struct stream *stream);
 void stream_read_stop(struct stream *stream);
 
-/* Puts bytes in front as if they had arrived (surplus behind a PROXY header). False: no room. */
+/*
+ * Puts bytes in front as if they had arrived (surplus behind a PROXY header). False: no room.
+ * Not from inside this stream's `input`: take fewer bytes there.
+ */
 bool stream_unread(struct stream *stream, struct str bytes);
 
 /* Input that has arrived but was not taken: kept, or still in the kernel (asks it). */
 bool stream_has_input(const struct stream *stream);
 struct str stream_kept(const struct stream *stream);
 
-/* Gathers output for the end of the turn. False (nothing taken): it would exceed the maximum. */
+/*
+ * Gathers output for the end of the turn. False (nothing taken): it would exceed the maximum.
+ * Output for a stream that is closed or has failed is taken and dropped.
+ */
 bool stream_write(struct stream *stream, struct str bytes);
 
 /*

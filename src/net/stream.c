@@ -1,0 +1,500 @@
+#include "net/stream.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+
+/* Unread bytes that are thrown away before a close, so that it does not become a reset. */
+#define DISCARD_MAX (1 << 20)
+
+/* ---- Transport: all that touches the socket -------------------------------------------------- */
+
+static ssize_t transport_read(const struct stream *stream, char *out, size_t size)
+{
+	ssize_t n;
+
+	do
+		n = read(stream->fd, out, size);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+/* Two pieces in one call; the second may be empty. */
+static ssize_t transport_send(const struct stream *stream, struct str first, struct str second)
+{
+	/* The kernel does not write through iov_base; the cast only drops the const. */
+	struct iovec pieces[2] = {
+		{ .iov_base = (void *)(uintptr_t)first.p, .iov_len = first.n },
+		{ .iov_base = (void *)(uintptr_t)second.p, .iov_len = second.n },
+	};
+	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = second.n > 0 ? 2 : 1 };
+	ssize_t n;
+
+	do
+		n = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static bool transport_peek(const struct stream *stream)
+{
+	char byte;
+
+	return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* Linux sends RST instead of FIN when unread bytes are left, and the peer may then lose the last
+ * reply. MSG_TRUNC discards without copying. */
+static void transport_close(const struct stream *stream, bool reset)
+{
+	struct linger abort = { .l_onoff = 1, .l_linger = 0 };
+
+	if (reset)
+		(void)setsockopt(stream->fd, SOL_SOCKET, SO_LINGER, &abort, sizeof(abort));
+	else if (stream->is_input_ignored)
+		(void)recv(stream->fd, NULL, DISCARD_MAX, MSG_TRUNC | MSG_DONTWAIT);
+	close(stream->fd);
+}
+
+static bool is_full(ssize_t result)
+{
+	return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/* ---- Failure --------------------------------------------------------------------------------- */
+
+/* Is there something to do for which the owner's calls are needed? Then a task does it. */
+static void tell_later(struct stream *stream)
+{
+	task_defer(&stream->input_task, stream->loop);
+}
+
+static void fail(struct stream *stream, int error)
+{
+	if (stream->has_failed)
+		return;
+	stream->has_failed = true;
+	if (stream->error == 0)
+		stream->error = error;
+	ev_io_stop(loop_ev(stream->loop), &stream->reader);
+	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	task_cancel(&stream->flush_task, stream->loop);
+	buf_free(&stream->out);
+	tell_later(stream);
+}
+
+/* A peer that closes before it has read everything makes our writes fail, but what it sent
+ * before that can still be read; the end of that input then becomes the failure. */
+static void fail_write(struct stream *stream, int error)
+{
+	bool is_peer_gone = error == EPIPE || error == ECONNRESET;
+
+	if (!is_peer_gone || !stream->wants_input || !ev_is_active(&stream->reader)) {
+		fail(stream, error);
+		return;
+	}
+	stream->error = error;
+	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	task_cancel(&stream->flush_task, stream->loop);
+	buf_free(&stream->out);
+}
+
+static bool is_output_dead(const struct stream *stream)
+{
+	return stream->fd < 0 || stream->error != 0;
+}
+
+/* ---- Input ----------------------------------------------------------------------------------- */
+
+static void watch_input(struct stream *stream)
+{
+	bool has_room = buf_room(&stream->in) > 0;
+
+	if (stream->fd < 0 || stream->has_failed)
+		return;
+	if (stream->wants_input && !stream->saw_eof && has_room)
+		ev_io_start(loop_ev(stream->loop), &stream->reader);
+	else if (stream->saw_eof || !has_room)
+		ev_io_stop(loop_ev(stream->loop), &stream->reader);
+}
+
+/* Gives the owner what is kept, or `fresh` when nothing is. Kept input stays in its memory
+ * during the call, whatever the owner does to the stream. */
+static size_t offer(struct stream *stream, struct str fresh)
+{
+	bool is_kept = buf_used(&stream->in) > 0;
+	struct str bytes = is_kept ? buf_view(&stream->in) : fresh;
+
+	stream->is_offer_due = false;
+	stream->is_offering = true;
+	size_t taken = stream->events->input(stream->ctx, bytes);
+	stream->is_offering = false;
+	ASSERT(taken <= bytes.n);
+	if (stream->fd < 0) {
+		buf_free(&stream->in);
+		return taken;
+	}
+	if (is_kept)
+		buf_consume(&stream->in, taken);
+	else
+		buf_write(&stream->in, str_from_pos(fresh, taken));
+	buf_release(&stream->in);
+	ASSERT(taken > 0 || buf_room(&stream->in) > 0 || !stream->wants_input);
+	watch_input(stream);
+	return taken;
+}
+
+static void offer_fresh(struct stream *stream, struct str fresh)
+{
+	stream->was_refused = false;
+	if (buf_used(&stream->in) > 0) {
+		bool is_kept = buf_write(&stream->in, fresh);
+		ASSERT(is_kept);
+	}
+	offer(stream, fresh);
+}
+
+static void offer_again(struct stream *stream)
+{
+	if (buf_used(&stream->in) == 0) {
+		stream->is_offer_due = false;
+		return;
+	}
+	stream->was_refused = offer(stream, str_make(NULL, 0)) == 0;
+	/* An owner that stops and starts inside `input` would be called for ever otherwise. */
+	if (stream->was_refused)
+		stream->is_offer_due = false;
+}
+
+static void tell_eof(struct stream *stream)
+{
+	if (!stream->saw_eof || stream->told_eof || !stream->wants_input || stream->is_offer_due)
+		return;
+	stream->told_eof = true;
+	stream->events->eof(stream->ctx);
+}
+
+static void tell_failed(struct stream *stream)
+{
+	struct err err;
+
+	errno = stream->error;
+	err_errno(&err, "connection");
+	stream->events->failed(stream->ctx, &err);
+}
+
+static void tell_drained(struct stream *stream)
+{
+	stream->is_drained_due = false;
+	if (stream->events->drained != NULL)
+		stream->events->drained(stream->ctx);
+}
+
+/* Everything that is told outside of the socket's own events. Each call may close the stream. */
+static void tell(void *ctx)
+{
+	struct stream *stream = ctx;
+
+	if (stream->has_failed) {
+		tell_failed(stream);
+		return;
+	}
+	if (stream->is_drained_due)
+		tell_drained(stream);
+	if (stream->fd >= 0 && !stream->has_failed && stream->wants_input && stream->is_offer_due)
+		offer_again(stream);
+	if (stream->fd >= 0 && !stream->has_failed)
+		tell_eof(stream);
+}
+
+static void end_input(struct stream *stream)
+{
+	stream->saw_eof = true;
+	watch_input(stream);
+	if (stream->error != 0)
+		fail(stream, stream->error);
+	else
+		tell_eof(stream);
+}
+
+/* Stopping does not touch the watcher: usually nothing arrives before the next start. */
+static void ignore_input(struct stream *stream)
+{
+	stream->is_input_ignored = true;
+	ev_io_stop(loop_ev(stream->loop), &stream->reader);
+}
+
+static void on_readable(struct ev_loop *ev, ev_io *watcher, int revents)
+{
+	struct stream *stream = watcher->data;
+	char *scratch = loop_scratch(stream->loop);
+
+	(void)ev;
+	(void)revents;
+	if (!stream->wants_input) {
+		ignore_input(stream);
+		return;
+	}
+	ssize_t n = transport_read(stream, scratch, buf_room(&stream->in));
+	if (is_full(n))
+		return;
+	if (n < 0) {
+		fail(stream, errno);
+		return;
+	}
+	if (n == 0) {
+		end_input(stream);
+		return;
+	}
+	stream->bytes_read += (uint64_t)n;
+	offer_fresh(stream, str_make(scratch, (size_t)n));
+}
+
+void stream_read_start(struct stream *stream)
+{
+	bool is_new = !stream->wants_input;
+
+	if (stream->fd < 0 || stream->has_failed)
+		return;
+	stream->wants_input = true;
+	stream->is_input_ignored = false;
+	if (is_new)
+		watch_input(stream);
+	/* Inside `input` the rest is not known yet; if there is none the task finds nothing. */
+	bool has_rest = buf_used(&stream->in) > 0 || stream->is_offering;
+	if (has_rest && (is_new || (!stream->was_refused && !stream->is_offering)))
+		stream->is_offer_due = true;
+	if (stream->is_offer_due || (stream->saw_eof && !stream->told_eof))
+		tell_later(stream);
+}
+
+void stream_read_stop(struct stream *stream)
+{
+	stream->wants_input = false;
+	if (stream->fd >= 0 && stream->error != 0)
+		fail(stream, stream->error);
+}
+
+bool stream_unread(struct stream *stream, struct str bytes)
+{
+	struct buf joined;
+
+	ASSERT(!stream->is_offering);
+	if (bytes.n > buf_room(&stream->in))
+		return false;
+	buf_init(&joined, stream->in.max);
+	buf_write(&joined, bytes);
+	buf_write(&joined, buf_view(&stream->in));
+	buf_free(&stream->in);
+	stream->in = joined;
+	watch_input(stream);
+	if (stream->wants_input && !stream->has_failed && bytes.n > 0) {
+		stream->is_offer_due = true;
+		tell_later(stream);
+	}
+	return true;
+}
+
+bool stream_has_input(const struct stream *stream)
+{
+	return buf_used(&stream->in) > 0 || (stream->fd >= 0 && transport_peek(stream));
+}
+
+struct str stream_kept(const struct stream *stream)
+{
+	return buf_view(&stream->in);
+}
+
+/* ---- Output ---------------------------------------------------------------------------------- */
+
+static bool is_socket_full(struct stream *stream)
+{
+	return ev_is_active(&stream->writer);
+}
+
+static void watch_output(struct stream *stream, bool is_needed)
+{
+	if (is_needed)
+		ev_io_start(loop_ev(stream->loop), &stream->writer);
+	else
+		ev_io_stop(loop_ev(stream->loop), &stream->writer);
+}
+
+static void note_fill(struct stream *stream)
+{
+	size_t used = buf_used(&stream->out);
+
+	if (used > stream->out.max / 2)
+		stream->wants_drained = true;
+	if (!stream->wants_drained || used >= stream->out.max / 4)
+		return;
+	stream->wants_drained = false;
+	stream->is_drained_due = true;
+	tell_later(stream);
+}
+
+/* Writes what is gathered and then `more`, and returns how much of `more` was taken. A short
+ * write means that the socket is full: the watcher takes over without another attempt. */
+static size_t send_now(struct stream *stream, struct str more)
+{
+	struct str gathered = buf_view(&stream->out);
+	size_t total = gathered.n + more.n;
+	ssize_t n = gathered.n > 0 ? transport_send(stream, gathered, more)
+				   : transport_send(stream, more, str_make(NULL, 0));
+
+	if (n < 0 && !is_full(n)) {
+		fail_write(stream, errno);
+		return more.n;
+	}
+	size_t sent = n > 0 ? (size_t)n : 0;
+	stream->bytes_written += sent;
+	watch_output(stream, sent < total);
+	if (sent < gathered.n) {
+		buf_consume(&stream->out, sent);
+		return 0;
+	}
+	buf_consume(&stream->out, gathered.n);
+	return sent - gathered.n;
+}
+
+static void flush(struct stream *stream)
+{
+	if (is_output_dead(stream) || buf_used(&stream->out) == 0)
+		return;
+	send_now(stream, str_make(NULL, 0));
+	if (is_output_dead(stream))
+		return;
+	buf_release(&stream->out);
+	note_fill(stream);
+}
+
+static void flush_at_end(void *ctx)
+{
+	struct stream *stream = ctx;
+
+	if (!is_socket_full(stream))
+		flush(stream);
+}
+
+static void on_writable(struct ev_loop *ev, ev_io *watcher, int revents)
+{
+	(void)ev;
+	(void)revents;
+	flush(watcher->data);
+}
+
+static void gather(struct stream *stream, struct str bytes)
+{
+	bool is_gathered = buf_write(&stream->out, bytes);
+
+	ASSERT(is_gathered);
+	if (bytes.n > 0 && !is_socket_full(stream))
+		task_defer_flush(&stream->flush_task, stream->loop);
+}
+
+bool stream_write(struct stream *stream, struct str bytes)
+{
+	if (is_output_dead(stream))
+		return true;
+	if (bytes.n > buf_room(&stream->out)) {
+		stream->wants_drained = true;
+		return false;
+	}
+	gather(stream, bytes);
+	note_fill(stream);
+	return true;
+}
+
+size_t stream_push(struct stream *stream, struct str bytes)
+{
+	size_t taken = 0;
+
+	if (is_output_dead(stream))
+		return bytes.n;
+	if (buf_used(&stream->out) + bytes.n >= STREAM_PUSH_MIN && !is_socket_full(stream)) {
+		taken = send_now(stream, bytes);
+		if (is_output_dead(stream))
+			return bytes.n;
+	}
+	size_t room = buf_room(&stream->out);
+	struct str rest = str_from_pos(bytes, taken);
+	struct str fitting = str_range(rest, 0, room);
+	gather(stream, fitting);
+	buf_release(&stream->out);
+	if (fitting.n < rest.n)
+		stream->wants_drained = true;
+	note_fill(stream);
+	return taken + fitting.n;
+}
+
+size_t stream_room(const struct stream *stream)
+{
+	return buf_room(&stream->out);
+}
+
+size_t stream_pending(const struct stream *stream)
+{
+	return buf_used(&stream->out);
+}
+
+void stream_flush(struct stream *stream)
+{
+	if (stream->fd >= 0)
+		flush(stream);
+}
+
+/* ---- Life ------------------------------------------------------------------------------------ */
+
+void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max, size_t out_max,
+	const struct stream_events *events, void *ctx)
+{
+	int on = 1;
+
+	ASSERT(fd >= 0 && in_max > 0 && in_max <= STREAM_IN_MAX);
+	*stream = (struct stream){ .loop = loop, .fd = fd, .events = events, .ctx = ctx };
+	buf_init(&stream->in, in_max);
+	buf_init(&stream->out, out_max);
+	task_init(&stream->input_task, tell, stream);
+	task_init(&stream->flush_task, flush_at_end, stream);
+	ev_io_init(&stream->reader, on_readable, fd, EV_READ);
+	ev_io_init(&stream->writer, on_writable, fd, EV_WRITE);
+	stream->reader.data = stream->writer.data = stream;
+	/* A Unix socket has no such option and needs none. */
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+bool stream_is_open(const struct stream *stream)
+{
+	return stream->fd >= 0;
+}
+
+bool stream_peer_is_gone(const struct stream *stream)
+{
+	struct pollfd asked = { .fd = stream->fd };
+
+	if (stream->fd < 0 || stream->error != 0)
+		return true;
+	return poll(&asked, 1, 0) > 0 && (asked.revents & (POLLERR | POLLHUP)) != 0;
+}
+
+void stream_close(struct stream *stream, bool reset)
+{
+	if (stream->loop == NULL || stream->fd < 0)
+		return;
+	ev_io_stop(loop_ev(stream->loop), &stream->reader);
+	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	task_cancel(&stream->input_task, stream->loop);
+	task_cancel(&stream->flush_task, stream->loop);
+	transport_close(stream, reset);
+	stream->fd = -1;
+	stream->wants_input = false;
+	buf_free(&stream->out);
+	if (!stream->is_offering)
+		buf_free(&stream->in);
+}
