@@ -17,8 +17,8 @@
 
 struct listener_events {
 	/* Takes over `fd` (non-blocking, close-on-exec). `local` is the socket's own end. */
-	void (*accepted)(void *ctx, int fd, const struct endpoint *peer,
-		const struct endpoint *local);
+	void (*accepted)(
+		void *ctx, int fd, const struct endpoint *peer, const struct endpoint *local);
 	/* accept(2) failed; called at most once a second; accepting goes on after the back-off. */
 	void (*failed)(void *ctx, const struct err *err);
 };
@@ -35,11 +35,13 @@ struct listener {
 	uint64_t last_told_ms;
 };
 
-/* Binds and listens (SO_REUSEADDR, IPV6_V6ONLY); accepting begins with listener_start. */
+/* Binds and listens (SO_REUSEADDR, IPV6_V6ONLY); accepting begins with listener_start. The text
+ * of `err` begins with the address. */
 int listener_open(struct listener *listener, struct loop *loop, const struct endpoint *address,
 	const struct listener_events *events, void *ctx, struct err *err);
 void listener_start(struct listener *listener);
 void listener_stop(struct listener *listener);
+/* Idempotent. All three may be called from inside the events. */
 void listener_close(struct listener *listener);
 
 #endif
