@@ -21,9 +21,9 @@ struct connector {
 	void *ctx;
 };
 
-void connector_start(struct connector *connector, struct loop *loop,
-	const struct endpoint *address, uint64_t timeout_ms,
-	void (*done)(void *ctx, int fd, const struct err *err), void *ctx);
+void connector_start(struct connector *connector, struct loop *loop, const struct endpoint *address,
+	uint64_t timeout_ms, void (*done)(void *ctx, int fd, const struct err *err), void *ctx);
+/* Idempotent; also for a connector that was zeroed and never started. */
 void connector_cancel(struct connector *connector);
 
 #endif
