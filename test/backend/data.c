@@ -1,0 +1,148 @@
+/* The body of a message, by DATA or by BDAT, and its end. */
+#include "session.h"
+
+static struct faults *faults_of(struct session *s)
+{
+	return &s->backend->faults;
+}
+
+static void sink_write(void *context, struct str bytes)
+{
+	transaction_write(context, bytes);
+}
+
+/* ---- The end of the message ------------------------------------------------------------------ */
+
+static struct reply judge(const struct session *s)
+{
+	uint64_t max = s->backend->size_max;
+
+	if (s->is_refused)
+		return (struct reply){ 451, "4.3.0", "Refused before" };
+	if (max && s->tx.size > max)
+		return (struct reply){ 552, "5.3.4", "Message too big" };
+	return (struct reply){ 250, "2.0.0", "Ok: taken" };
+}
+
+static struct reply commit(struct session *s)
+{
+	if (!transaction_commit(&s->tx, s->id))
+		return (struct reply){ 451, "4.3.0", "Cannot deliver" };
+	s->messages++;
+	s->backend->messages++;
+	return (struct reply){ 250, "2.0.0", "Ok: taken" };
+}
+
+static void finish(struct session *s)
+{
+	struct reply reply = judge(s);
+	struct fault_choice choice = faults_choose(faults_of(s), AT_DOT);
+
+	s->phase = PHASE_COMMAND;
+	if (reply_is_positive(&reply) && fault_grants(choice.fault)) {
+		reply = commit(s);
+		struct fault_choice after = faults_choose(faults_of(s), AT_AFTER_DOT);
+		choice.fault = after.fault ? after.fault : choice.fault;
+		choice.delay = after.delay ? after.delay : choice.delay;
+	}
+	transaction_reset(&s->tx);
+	session_answer(s, AT_DOT, choice, reply);
+}
+
+/* ---- DATA --------------------------------------------------------------------------------------- */
+
+void data_begin(struct session *s)
+{
+	struct fault_choice choice = faults_choose(faults_of(s), AT_BODY);
+
+	s->phase = PHASE_DATA;
+	s->is_refused = false;
+	s->body_received = 0;
+	s->body_fault = choice.fault ? choice.fault : choice.delay;
+	s->body_trigger = s->body_fault ? s->body_fault->after : 0;
+	body_start(&s->body);
+	transaction_body_begin(&s->tx);
+}
+
+/* A delay strikes again after as many bytes; anything else once, in place of the last reply. */
+static void strike(struct session *s)
+{
+	struct fault *fault = s->body_fault;
+
+	if (fault->flags & FAULT_DELAYS) {
+		struct fault_choice delay = { .delay = fault };
+		s->answered |= 1u << AT_BODY; /* a pause, not a reply */
+		session_answer(s, AT_BODY, delay, (struct reply){ 0 });
+		s->body_trigger += fault->after;
+		if (fault->after == 0)
+			s->body_fault = NULL;
+		return;
+	}
+	s->body_fault = NULL;
+	s->is_refused = !fault_grants(fault);
+	session_answer(s, AT_BODY, (struct fault_choice){ .fault = fault }, judge(s));
+	s->answered |= 1u << AT_DOT;
+}
+
+size_t data_take(struct session *s, struct str input)
+{
+	struct body_sink sink = { sink_write, &s->tx };
+	bool is_done = false;
+
+	if (s->body_fault && s->body_received >= s->body_trigger)
+		strike(s);
+	if (!session_may_go_on(s))
+		return 0;
+	if (s->body_fault)
+		input = str_range(input, 0, s->body_trigger - s->body_received);
+	size_t used = s->backend->options.is_lenient
+			      ? body_decode_lenient(&s->body, input, &sink, &is_done)
+			      : body_decode(&s->body, input, &sink, &is_done);
+	s->body_received += used;
+	if (is_done) {
+		s->skips_newline = s->backend->options.is_lenient;
+		finish(s);
+	}
+	return used;
+}
+
+/* ---- BDAT, RFC 3030 section 2 -------------------------------------------------------------------- */
+
+static void finish_chunk(struct session *s)
+{
+	s->phase = PHASE_COMMAND;
+	if (s->chunk_refusal.code)
+		session_answer(s, AT_NOWHERE, (struct fault_choice){ 0 }, s->chunk_refusal);
+	else if (s->is_last_chunk)
+		finish(s);
+	else
+		session_answer(s, AT_DATA, faults_choose(faults_of(s), AT_DATA),
+			(struct reply){ 250, "2.0.0", "Chunk taken" });
+}
+
+void data_begin_chunk(struct session *s, uint64_t size, bool is_last, struct reply refusal)
+{
+	s->phase = PHASE_BDAT;
+	s->chunk_left = size;
+	s->is_last_chunk = is_last;
+	s->chunk_refusal = refusal;
+	if (!refusal.code && !s->tx.is_bdat) {
+		s->tx.is_bdat = true;
+		s->is_refused = false;
+		transaction_body_begin(&s->tx);
+	}
+	if (size == 0)
+		finish_chunk(s);
+}
+
+size_t data_take_chunk(struct session *s, struct str input)
+{
+	struct str bytes = str_range(input, 0, s->chunk_left);
+
+	if (!s->chunk_refusal.code)
+		transaction_write(&s->tx, bytes);
+	s->chunk_left -= bytes.n;
+	if (s->chunk_left == 0)
+		finish_chunk(s);
+	return bytes.n;
+}

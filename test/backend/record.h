@@ -1,0 +1,54 @@
+/*
+ * What happened, for the tests to read: a file of JSON lines, one an event, written before the
+ * reply that it belongs to, so that whoever has seen the reply can read the record.
+ *
+ *   {"event":"connection","id":1,"peer":"127.0.0.1:4711","local":"…","proxy":null}
+ *       proxy: {"version","command","family","source","destination","hex","tlvs":[{"type","hex"}]},
+ *       with "error" when the header was bad
+ *   {"event":"command","id":1,"line":"EHLO x"}     without its line end; "control":true when a
+ *       lone CR, lone LF or NUL is inside; "end" when the line end is not CR LF
+ *   {"event":"violation","id":1,"what":"…"}        bytes that came before they were allowed to
+ *   {"event":"message","id":1,"mail_from","mail_params","rcpts":[{"address","params"}],"size",
+ *       "sha256","bare_cr","bare_lf","nul","eight_bit","via":"DATA","body":"base64"}
+ *   {"event":"end","id":1,"how":"quit","phase":"command","messages":1}
+ *
+ * Strings hold one code point for each byte (latin-1): nothing is lost, nothing is guessed.
+ */
+#ifndef BACKEND_RECORD_H
+#define BACKEND_RECORD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+
+struct proxy_header;
+struct transaction;
+
+struct record {
+	int fd; /* -1: off */
+	bool with_body;
+	struct buf line;
+};
+
+void record_init(struct record *record);
+int record_open(struct record *record, const char *path, bool with_body, struct err *err);
+void record_close(struct record *record);
+
+static inline bool record_is_on(const struct record *record)
+{
+	return record->fd >= 0;
+}
+
+/* All of these do nothing when the record is off. `header` may be NULL; `raw` are its bytes. */
+void record_connection(struct record *record, uint64_t id, int fd,
+	const struct proxy_header *header, struct str raw);
+void record_command(struct record *record, uint64_t id, struct str line, struct str end);
+void record_violation(struct record *record, uint64_t id, const char *what);
+void record_message(struct record *record, uint64_t id, const struct transaction *transaction);
+void record_end(
+	struct record *record, uint64_t id, const char *how, const char *phase, uint64_t messages);
+
+#endif

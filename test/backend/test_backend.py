@@ -1,0 +1,617 @@
+"""The test backend tested: what other tests believe of it."""
+
+import hashlib
+import smtplib
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e" / "support"))
+from backend import Backend, program  # noqa: E402
+
+MESSAGE = b"Subject: x\r\n\r\n.dot\r\n..two dots\r\nbody \xff\r\n"
+STUFFED = b"Subject: x\r\n\r\n..dot\r\n...two dots\r\nbody \xff\r\n"
+
+
+class Raw:
+    """A socket with lines: sends bytes, reads replies."""
+
+    def __init__(self, backend, first=b""):
+        self.socket = socket.create_connection(("127.0.0.1", backend.port), 10)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+        if first:
+            self.socket.sendall(first)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.socket.close()
+
+    def fill(self):
+        piece = self.socket.recv(65536)
+        self.buffer += piece
+        return bool(piece)
+
+    def line(self):
+        while b"\n" not in self.buffer:
+            if not self.fill():
+                raise EOFError(self.buffer)
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return line + b"\n"
+
+    def reply(self):
+        """All lines of one reply; returns the text of the last."""
+        while True:
+            line = self.line()
+            if line[3:4] != b"-":
+                return line.decode("latin-1").rstrip("\r\n")
+
+    def ask(self, text):
+        self.socket.sendall(text.encode("latin-1") + b"\r\n")
+        return self.reply()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def rest(self):
+        """Everything until the server closes."""
+        while self.fill():
+            pass
+        rest, self.buffer = self.buffer, b""
+        return rest
+
+    def is_silent(self, seconds=0.2):
+        self.socket.settimeout(seconds)
+        try:
+            return not self.buffer and not self.socket.recv(1)
+        except TimeoutError:
+            return True
+        finally:
+            self.socket.settimeout(10)
+
+    def envelope(self, to="bob@example.com"):
+        assert self.reply().startswith("220")
+        assert self.ask("EHLO client.example").startswith("250")
+        assert self.ask("MAIL FROM:<a@example.net>").startswith("250")
+        assert self.ask(f"RCPT TO:<{to}>").startswith("250")
+        return self
+
+    def data(self):
+        assert self.ask("DATA").startswith("354")
+        return self
+
+
+@pytest.fixture
+def backend():
+    with Backend() as backend:
+        yield backend
+
+
+def test_help_and_usage():
+    text = subprocess.run([program(), "--help"], capture_output=True, text=True, check=True).stdout
+    assert "--lenient-eod" in text and "mixed-codes" in text
+    for arguments in (["--fault", "mail:nonsense"], ["--fault", "nowhere:reset"], ["--proxy", "v3"],
+                      ["--fault", "mail:reply=4x0 no"], ["--fault", "mail:delay=soon"], ["stray"]):
+        assert subprocess.run([program()] + arguments, capture_output=True).returncode == 64
+
+
+def test_mail_is_taken_and_recorded(backend):
+    with smtplib.SMTP("127.0.0.1", backend.port, "client.example") as client:
+        client.ehlo()
+        assert {"pipelining", "size", "8bitmime", "smtputf8", "dsn",
+                "enhancedstatuscodes"} <= set(client.esmtp_features)
+        client.sendmail("a@example.net", ["b@example.com", "c@example.com"], MESSAGE,
+                        ["BODY=8BITMIME"], ["NOTIFY=NEVER"])
+    message, = backend.messages()
+    assert message["body"] == MESSAGE
+    assert message["size"] == len(MESSAGE)
+    assert message["sha256"] == hashlib.sha256(MESSAGE).hexdigest()
+    assert message["mail_from"] == "a@example.net"
+    assert "BODY=8BITMIME" in message["mail_params"]
+    assert message["rcpt_to"] == ["b@example.com", "c@example.com"]
+    assert message["rcpts"][0]["params"] == "NOTIFY=NEVER"
+    assert (message["bare_cr"], message["bare_lf"], message["nul"]) == (0, 0, 0)
+    assert message["eight_bit"] == 1
+    assert backend.commands("EHLO") == ["ehlo client.example"]
+    assert backend.wait_for("end")[0]["how"] == "quit"
+    assert backend.violations() == []
+    assert backend.stop() == {"messages": 1, "connections": 1, "bytes": backend.summary["bytes"]}
+
+
+def test_maildir_holds_the_body_byte_for_byte(tmp_path):
+    with Backend("--maildir", str(tmp_path / "mail")) as backend:
+        with Raw(backend) as raw:
+            raw.envelope().data().send(STUFFED + b".\r\n")
+            assert raw.reply().startswith("250 2.0.0")
+            raw.ask("MAIL FROM:<>")
+            raw.ask("RCPT TO:<b@example.com>")
+            raw.data().send(b"half a message")
+        backend.wait_for("end")
+        assert [path.read_bytes() for path in (tmp_path / "mail" / "new").iterdir()] == [MESSAGE]
+        assert list((tmp_path / "mail" / "tmp").iterdir()) == []
+
+
+# ---- The end of data
+
+SHAPES = [b"", b".", b"..", b".x", b"\r", b"\r\r", b".\r", b"\rx", b"a\rb", b"\n.\n", b"\r.\r",
+          b"a\n.\nb", b"a\r.\rb", b"a\r\n.\nb", b"a\n.\r\nb", b"a\r\n.\rb", b"a\r\n.\r\rb",
+          b"\r\r\n..\r", b"x\0y", b".\0", b"\n", b"a" * 3000]
+
+
+def stuff(body):
+    """Slow and obvious: doubles each dot at the start of the text or behind CR LF."""
+    return (b"." if body.startswith(b".") else b"") + body.replace(b"\r\n.", b"\r\n..")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_only_the_true_end_ends_the_data(backend, shape):
+    body = shape + b"\r\n"
+    whole = stuff(body) + b".\r\n"
+    with Raw(backend) as raw:
+        raw.envelope().data().send(whole)
+        assert raw.reply().startswith("250")
+        cuts = range(len(whole)) if len(whole) < 100 else (1, 1500, len(whole) - 2)
+        for cut in cuts:
+            raw.ask("MAIL FROM:<>")
+            raw.ask("RCPT TO:<b@example.com>")
+            raw.data().send(whole[:cut])
+            time.sleep(0.002)
+            raw.send(whole[cut:])
+            assert raw.reply().startswith("250")
+        raw.ask("QUIT")
+    bodies = [message["body"] for message in backend.messages()]
+    assert bodies == [body] * (1 + len(cuts))
+
+
+@pytest.mark.parametrize("end", [b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r.\n",
+                                 b"\r\n.\r\n", b"\r\n. \r\n", b"\r\n.\0\n", b"\n.\r\r\n"])
+def test_the_lenient_backend_is_smuggled(end):
+    smuggled = b"MAIL FROM:<evil@example.net>\nRCPT TO:<b@example.com>\nDATA\ntwo\r\n.\r\n"
+    with Backend("--lenient-eod") as backend, Raw(backend) as raw:
+        raw.envelope().data().send(b"one" + end + smuggled)
+        for code in "250", "250", "250", "354", "250":
+            assert raw.reply().startswith(code)
+        assert raw.ask("QUIT").startswith("221")
+        assert [m["mail_from"] for m in backend.messages()] == ["a@example.net", "evil@example.net"]
+
+
+def test_bare_line_ends_in_the_body_are_counted(backend):
+    with Raw(backend) as raw:
+        raw.envelope().data().send(b"a\nb\rc\0\r\n.\r\n")
+        assert raw.reply().startswith("250")
+    message, = backend.messages()
+    assert (message["bare_lf"], message["bare_cr"], message["nul"]) == (1, 1, 1)
+
+
+# ---- Commands
+
+def test_control_characters_are_refused_and_marked(backend):
+    with Raw(backend) as raw:
+        raw.reply()
+        raw.send(b"NOOP\n\r\nNO\0OP\r\nNOOP \xe9\r\n")
+        assert raw.reply().startswith("500")
+        assert raw.reply().startswith("500")
+        assert raw.reply().startswith("250")
+    backend.wait_for("end")
+    commands = backend.events("command")
+    assert [command.get("control", False) for command in commands] == [True, True, False]
+    assert [command["line"] for command in commands] == ["NOOP\n", "NO\0OP", "NOOP \xe9"]
+
+
+@pytest.mark.parametrize("line, code", [
+    ("MAIL FROM: <a@example.net>", "501 5.5.4"),
+    ("MAIL FROM:a@example.net", "501 5.5.4"),
+    ("MAIL FROM:<a>", "501 5.1.7"),
+    ("MAIL FROM:<a@example.net> SIZE=999999999999", "552 5.3.4"),
+    ("MAIL FROM:<a@example.net> SIZE=x", "501 5.5.4"),
+    ("MAIL FROM:<a@example.net> REQUIRETLS", "555 5.5.4"),
+    ("MAIL FROM:<a@example.net> NOTIFY=NEVER", "555 5.5.4"),
+    ("MAIL FROM:<\xe9@example.net>", "553 5.6.7"),
+    ("MAIL FROM:<\xe9@example.net> SMTPUTF8", "250 2.1.0"),
+    ('MAIL FROM:<"a>b"@example.net> SIZE=10 RET=HDRS', "250 2.1.0"),
+    ("RCPT TO:<b@example.com>", "503 5.5.1"),
+    ("DATA", "503 5.5.1"),
+    ("BDAT 5", "502 5.5.1"),
+    ("PROXY TCP4 192.0.2.1 192.0.2.2 1 2", "500 5.5.2"),
+    ("QUIT now", "501 5.5.4"),
+    ("EHLO", "501 5.5.4"),
+    ("x" * 9000, "500 5.5.2"),
+])
+def test_replies(backend, line, code):
+    with Raw(backend) as raw:
+        raw.reply()
+        raw.ask("EHLO x")
+        assert raw.ask(line).startswith(code)
+
+
+def test_helo_takes_no_parameters():
+    with Backend("--no-ehlo") as backend, Raw(backend) as raw:
+        raw.reply()
+        assert raw.ask("EHLO x").startswith("502")
+        assert raw.ask("MAIL FROM:<a@example.net>").startswith("503")
+        assert raw.ask("HELO x") == "250 backend.example"
+        assert raw.ask("MAIL FROM:<a@example.net> SIZE=1").startswith("555")
+        assert raw.ask("MAIL FROM:<a@example.net>").startswith("250")
+
+
+def test_extensions_are_what_was_asked_for():
+    with Backend(extensions="SIZE=100,XCLIENT=NAME ADDR,STARTTLS") as backend, Raw(backend) as raw:
+        raw.reply()
+        raw.send(b"EHLO x\r\n")
+        lines = [raw.line() for _ in range(4)]
+        assert lines == [b"250-backend.example\r\n", b"250-SIZE 100\r\n",
+                         b"250-XCLIENT NAME ADDR\r\n", b"250 STARTTLS\r\n"]
+        assert raw.ask("STARTTLS") == "454 TLS is only a word here"
+        assert raw.ask("XCLIENT ADDR=192.0.2.1").startswith("220 ")
+        assert raw.ask("MAIL FROM:<a@example.net>").startswith("503")
+        raw.ask("EHLO x")
+        assert raw.ask("MAIL FROM:<a@example.net> BODY=8BITMIME").startswith("555")
+        raw.ask("MAIL FROM:<a@example.net>")
+        raw.ask("RCPT TO:<b@example.com>")
+        raw.data().send(b"x" * 200 + b"\r\n.\r\n")
+        assert raw.reply() == "552 Message too big"
+        assert backend.messages() == []
+
+
+def test_bdat():
+    with Backend(extensions="PIPELINING,CHUNKING") as backend, Raw(backend) as raw:
+        raw.reply()
+        raw.ask("EHLO x")
+        raw.send(b"BDAT 6\r\nQUIT\r\nMAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.com>\r\n"
+                 b"BDAT 8\r\nx\r\n.\r\n\r\nBDAT 3\r\nabcBDAT 0 LAST\r\n")
+        assert [raw.reply()[:3] for _ in range(6)] == ["503", "250", "250", "250", "250", "250"]
+        message, = backend.messages()
+        assert (message["body"], message["via"]) == (b"x\r\n.\r\n\r\nabc", "BDAT")
+
+
+@pytest.mark.parametrize("user, code", [("reject.me", "550 5.1.1"), ("defer", "450 4.2.0"),
+                                        ("full", "452 4.2.2"), ("die", "250 2.1.5")])
+def test_recipients_by_name(backend, user, code):
+    with Raw(backend) as raw:
+        raw.envelope()
+        assert raw.ask(f"RCPT TO:<{user}@example.com>").startswith(code)
+
+
+def test_recipients_that_close_slow_down_and_kill(backend):
+    with Raw(backend) as raw:
+        raw.envelope()
+        begin = time.monotonic()
+        assert raw.ask("RCPT TO:<slow@example.com>").startswith("250")
+        assert time.monotonic() - begin >= 1
+        assert raw.ask("RCPT TO:<close@example.com>").startswith("421")
+        assert raw.rest() == b""
+    with Backend(allow_die=True) as mortal, Raw(mortal) as raw:
+        raw.envelope()
+        raw.send(b"RCPT TO:<die@example.com>\r\n")
+        assert raw.rest() == b""
+        assert mortal.wait_for_exit() == 70
+
+
+def test_bytes_too_early_are_violations(backend):
+    with Raw(backend) as raw:
+        raw.reply()
+        raw.send(b"EHLO x\r\nNOOP\r\n")
+        raw.reply(), raw.reply()
+        assert [v["what"] for v in backend.violations()] == ["EHLO"]
+        raw.send(b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n")
+        assert [raw.reply()[:3] for _ in range(3)] == ["250", "250", "354"]
+        assert len(backend.violations()) == 1
+        raw.send(b".\r\n")
+        raw.reply()
+        raw.send(b"MAIL FROM:<>\r\nRCPT TO:<b@example.com>\r\nDATA\r\nbody\r\n.\r\n")
+        assert [raw.reply()[:3] for _ in range(4)] == ["250", "250", "354", "250"]
+        assert [v["what"] for v in backend.violations()] == ["EHLO", "DATA"]
+
+
+# ---- The PROXY header
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+ADDRESSES = bytes([192, 0, 2, 1, 198, 51, 100, 2]) + struct.pack("!HH", 4711, 25)
+
+
+def v2(block, command=0x21, family=0x11):
+    return SIGNATURE + struct.pack("!BBH", command, family, len(block)) + block
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def with_crc(wrong=0):
+    header = v2(ADDRESSES + b"\x03\x00\x04\0\0\0\0")
+    return header[:-4] + struct.pack("!I", crc32c(header) ^ wrong)
+
+
+GOOD_HEADERS = [
+    ("v1", b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 25\r\n", "192.0.2.1:4711", "198.51.100.2:25"),
+    ("v1", b"PROXY TCP6 2001:db8::1 ::1 65535 0\r\n", "[2001:db8::1]:65535", "[::1]:0"),
+    ("v1", b"PROXY UNKNOWN\r\n", None, None),
+    ("auto", b"PROXY TCP4 192.0.2.1 198.51.100.2 4711 25\r\n", "192.0.2.1:4711", "198.51.100.2:25"),
+    ("auto", v2(ADDRESSES), "192.0.2.1:4711", "198.51.100.2:25"),
+    ("v2", v2(ADDRESSES), "192.0.2.1:4711", "198.51.100.2:25"),
+    ("v2", v2(ADDRESSES + b"\x05\x00\x02ab"), "192.0.2.1:4711", "198.51.100.2:25"),
+    ("v2", with_crc(), "192.0.2.1:4711", "198.51.100.2:25"),
+    ("v2", v2(b"", 0x20, 0), None, None),
+]
+
+
+@pytest.mark.parametrize("mode, header, source, destination", GOOD_HEADERS)
+def test_proxy_header(mode, header, source, destination):
+    with Backend("--proxy", mode) as backend:
+        with Raw(backend) as raw:
+            for at in range(len(header)):
+                raw.send(header[at:at + 1])
+                if at in (0, 5, len(header) - 2):
+                    time.sleep(0.005)
+            assert raw.reply().startswith("220")
+            proxy = backend.connections()[0]["proxy"]
+            assert (proxy.get("source"), proxy.get("destination")) == (source, destination)
+            assert bytes.fromhex(proxy["hex"]) == header
+        with Raw(backend, header + b"EHLO x\r\n") as raw:
+            assert raw.reply().startswith("220")
+            assert raw.reply().startswith("250")
+            assert "bytes before" in backend.violations()[0]["what"]
+
+
+@pytest.mark.parametrize("mode, header", [
+    ("v1", b"EHLO x\r\n"), ("v1", v2(ADDRESSES)), ("v1", b"PROXY TCP4 192.0.2.1\r\n"),
+    ("v1", b"PROXY TCP4 192.0.2.01 198.51.100.2 1 2\r\n"), ("v1", b"PROXY tcp4 a b 1 2\r\n"),
+    ("v1", b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2 \r\n"), ("v1", b"PROXY " + b"x" * 120),
+    ("v1", b"PROXY TCP4 192.0.2.1 198.51.100.2 01 2\r\n"), ("v1", b"PROXY TCP6 192.0.2.1 ::1 1 2\r\n"),
+    ("v2", b"PROXY UNKNOWN\r\n"), ("v2", v2(ADDRESSES, 0x22)), ("v2", v2(ADDRESSES, 0x11)),
+    ("v2", v2(ADDRESSES, 0x21, 0x10)), ("v2", v2(ADDRESSES[:-1])), ("v2", v2(ADDRESSES + b"\x04\0")),
+    ("v2", with_crc(1)), ("auto", b"\r\n\r\nxxxxxxxxxxxx"), ("auto", b"QUIT\r\n"),
+])
+def test_bad_proxy_header_closes(mode, header):
+    with Backend("--proxy", mode) as backend, Raw(backend, header) as raw:
+        assert raw.rest() == b""
+        assert backend.connections()[0]["proxy"]["error"]
+        assert backend.wait_for("end")[0]["how"] == "bad-proxy-header"
+
+
+# ---- Faults
+
+def test_fault_replies_and_their_counts():
+    with Backend("--fault", "mail:reply=451 4.3.0 busy@1",
+                 "--fault", "rcpt:reply=452 4.5.3 too many@2+",
+                 "--fault", "noop:reply=250 a\\nb@2-3") as backend, Raw(backend) as raw:
+        raw.reply()
+        raw.ask("EHLO x")
+        assert raw.ask("MAIL FROM:<>") == "451 4.3.0 busy"
+        assert raw.ask("RCPT TO:<b@example.com>").startswith("503")
+        assert raw.ask("MAIL FROM:<>").startswith("250")
+        assert raw.ask("RCPT TO:<b@example.com>") == "452 4.5.3 too many"
+        assert raw.ask("NOOP") == "250 2.0.0 Ok"
+        assert raw.ask("NOOP") == "250 b"
+        assert raw.ask("NOOP") == "250 b"
+        assert raw.ask("NOOP") == "250 2.0.0 Ok"
+
+
+@pytest.mark.parametrize("state", ["connect", "banner", "ehlo", "helo", "mail", "rcpt", "data", "dot",
+                                   "after-dot", "rset", "quit", "noop"])
+@pytest.mark.parametrize("action, reads", [("refuse-close", b""), ("reset", None)])
+def test_every_state_can_close_and_reset(state, action, reads):
+    script = ["", "NOOP", "RSET", "HELO x", "EHLO x", "MAIL FROM:<>", "RCPT TO:<b@example.com>",
+              "DATA", "x\r\n.", "QUIT"]
+    at = {"connect": 0, "banner": 0, "noop": 1, "rset": 2, "helo": 3, "ehlo": 4, "mail": 5, "rcpt": 6,
+          "data": 7, "dot": 8, "after-dot": 8, "quit": 9}[state]
+    with Backend(faults=[f"{state}:{action}"]) as backend, Raw(backend) as raw:
+        for step in range(at):
+            assert (raw.ask(script[step]) if step else raw.reply())[0] in "23"
+        if at:
+            raw.send(script[at].encode() + b"\r\n")
+        if reads is None:
+            with pytest.raises(ConnectionResetError):
+                raw.rest()
+        else:
+            assert raw.rest() == reads
+        assert backend.wait_for("end")[0]["how"] == "fault"
+        assert len(backend.messages()) == (1 if state in ("after-dot", "quit") else 0)
+
+
+@pytest.mark.parametrize("action, expected", [
+    ("bare-lf", b"250 2.0.0 Ok\n"),
+    ("split", b"250 2.0.0 Ok\r\n"),
+    ("merged", b"250 2.0.0 Ok\r\n250 2.0.0 Ok\r\n"),
+    ("mixed-codes", b"250-2.0.0 first line\r\n550 last line\r\n"),
+    ("no-final-crlf-then-close", b"250 2.0.0 Ok"),
+    ("raw=250-x\\r\\n\\xff\\0\\\\", b"250-x\r\n\xff\0\\"),
+    ("reply-close=421 4.3.2 gone", b"421 4.3.2 gone\r\n"),
+    ("close", b"250 2.0.0 Ok\r\n"),
+])
+def test_shapes_of_replies(action, expected):
+    with Backend(faults=[f"noop:{action}"]) as backend, Raw(backend) as raw:
+        raw.reply()
+        raw.send(b"NOOP\r\n")
+        while len(raw.buffer) < len(expected):
+            assert raw.fill()
+        assert raw.buffer == expected
+        raw.buffer = b""
+        if "close" in action:
+            assert raw.rest() == b""
+        else:
+            assert raw.ask("RSET").startswith("250")
+
+
+def test_large_and_senseless_replies():
+    with Backend(faults=["noop:long-line@1", "rset:many-lines@1", "mail:garbage"]) as backend:
+        with Raw(backend) as raw:
+            raw.reply()
+            assert len(raw.ask("NOOP")) == 4 + 1024 * 1024
+            raw.send(b"RSET\r\n")
+            assert sum(raw.line().startswith(b"250-") for _ in range(10000)) == 10000
+            assert raw.reply() == "250 2.0.0 Ok"
+            raw.ask("EHLO x")
+            raw.send(b"MAIL FROM:<>\r\n")
+            assert raw.line() == b"\x16\x03\x01\x02\0\xff\xfe not SMTP\r\n"
+            assert raw.line().startswith(b"HTTP/1.1")
+            raw.line()
+            assert raw.ask("RCPT TO:<b@example.com>").startswith("503")
+
+
+def test_split_is_really_a_byte_at_a_time():
+    with Backend(faults=["banner:split"]) as backend, Raw(backend) as raw:
+        time.sleep(0.005)
+        assert len(raw.socket.recv(1000)) < 10
+        while not raw.buffer.endswith(b"\n"):
+            raw.fill()
+
+
+def test_early_replies_come_before_their_commands():
+    with Backend(faults=["rcpt:early@1", "dot:early"]) as backend, Raw(backend) as raw:
+        raw.reply()
+        raw.ask("EHLO x")
+        assert raw.ask("MAIL FROM:<a@example.net>").startswith("250 2.1.0")
+        assert raw.reply() == "250 2.0.0 Ok"
+        raw.send(b"RCPT TO:<b@example.com>\r\n")
+        assert raw.is_silent()
+        assert raw.ask("DATA").startswith("354")
+        assert raw.reply().startswith("250")
+        raw.send(b"x\r\n.\r\n")
+        assert raw.ask("NOOP").startswith("250")
+        assert len(backend.messages()) == 1
+
+
+def test_delay_holds_the_reply_and_what_follows_but_nothing_before():
+    with Backend(faults=["rset:delay=300"]) as backend, Raw(backend) as raw:
+        raw.reply()
+        raw.ask("EHLO x")
+        begin = time.monotonic()
+        raw.send(b"MAIL FROM:<>\r\nRSET\r\nNOOP\r\n")
+        raw.reply()
+        assert time.monotonic() - begin < 0.2
+        raw.reply(), raw.reply()
+        assert time.monotonic() - begin >= 0.3
+
+
+def test_stall_answers_nothing_and_notices_the_end():
+    with Backend(faults=["mail:stall"]) as backend:
+        with Raw(backend) as raw:
+            raw.reply()
+            raw.ask("EHLO x")
+            raw.send(b"MAIL FROM:<>\r\nNOOP\r\n")
+            assert raw.is_silent()
+        assert backend.wait_for("end")[0]["how"] == "client-eof"
+
+
+def test_body_stalls_after_so_many_bytes():
+    with Backend(faults=["body:stall:100000"], record_body=False) as backend, Raw(backend) as raw:
+        raw.envelope().data()
+        raw.socket.settimeout(0.5)
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while sent < 100_000_000:
+                sent += raw.socket.send(b"x" * 998 + b"\r\n")
+        assert sent < 50_000_000
+
+
+def test_body_delay_repeats_and_keeps_the_message_whole():
+    body = b"0123456789abcdef\r\n" * 200
+    with Backend(faults=["body:delay=20:1000"]) as backend, Raw(backend) as raw:
+        begin = time.monotonic()
+        raw.envelope().data().send(body + b".\r\n")
+        assert raw.reply().startswith("250")
+        assert time.monotonic() - begin >= 0.06
+        assert backend.messages()[0]["body"] == body
+
+
+@pytest.mark.parametrize("fault, count", [("body:reply=552 5.3.4 too big:10", 0),
+                                          ("body:reply=250 2.0.0 hasty:10", 1)])
+def test_a_reply_during_the_body_is_the_last_one(fault, count):
+    with Backend(faults=[fault]) as backend, Raw(backend) as raw:
+        raw.envelope().data().send(b"0123456789abc")
+        assert raw.reply() == fault[len("body:reply="):-len(":10")]
+        raw.send(b"\r\n.\r\n")
+        assert raw.ask("NOOP") == "250 2.0.0 Ok"
+        assert len(backend.messages()) == count
+
+
+@pytest.mark.parametrize("state, action, count", [
+    ("dot", "reply=451 4.3.0 no", 0), ("dot", "die-before-reply", 0), ("dot", "stall", 0),
+    ("dot", "garbage", 0), ("dot", "bare-lf", 1), ("dot", "close", 1),
+    ("after-dot", "reply=451 4.3.0 no", 1), ("after-dot", "die-before-reply", 1),
+    ("after-dot", "stall", 1), ("after-dot", "close-before-reply", 1), ("after-dot", "die", 1),
+])
+def test_dot_is_before_the_commit_and_after_dot_behind_it(state, action, count):
+    with Backend(faults=[f"{state}:{action}"]) as backend, Raw(backend) as raw:
+        raw.envelope().data().send(b"x\r\n.\r\n")
+        if action == "stall":
+            assert raw.is_silent()
+        else:
+            raw.fill()
+        assert len(backend.messages()) == count
+        if action.startswith("die"):
+            assert backend.wait_for_exit() == 70
+            assert raw.rest() == (b"250 2.0.0 Ok: taken\r\n" if action == "die" else b"")
+
+
+def test_faults_change_at_run_time(backend):
+    with Raw(backend) as raw:
+        raw.reply()
+        assert raw.ask("NOOP").startswith("250")
+        backend.set_faults(["noop:reply=550 5.0.0 one", "# a comment"])
+        assert raw.ask("NOOP") == "550 5.0.0 one"
+        backend.set_faults([])
+        assert raw.ask("NOOP").startswith("250")
+
+
+# ---- Life
+
+def test_restart_on_the_same_port_and_the_record_goes_on(backend):
+    with Raw(backend) as raw:
+        raw.reply()
+        backend.kill()
+    port = backend.port
+    backend.start()
+    assert backend.port == port
+    with Raw(backend) as raw:
+        raw.reply()
+    assert len(backend.connections()) == 2
+
+
+def test_several_addresses():
+    with Backend("--listen", "127.0.0.1:0", "--listen", "127.0.0.2:0") as backend:
+        assert len(set(backend.addresses)) == 3
+        assert backend.addresses[2].startswith("127.0.0.2:")
+
+
+def test_end_of_file_and_shutdown_are_told_apart(backend):
+    with Raw(backend) as raw:
+        raw.envelope().data().send(b"half")
+    assert backend.wait_for("end")[0]["how"] == "client-eof"
+    with Raw(backend) as raw:
+        raw.envelope()
+        backend.stop()
+        assert raw.rest() == b""
+    assert [(end["how"], end["phase"]) for end in backend.endings()] == [
+        ("client-eof", "data"), ("shutdown", "command")]
+    assert backend.messages() == []
+
+
+def test_many_connections_at_once(backend):
+    clients = [Raw(backend) for _ in range(400)]
+    for client in clients:
+        assert client.reply().startswith("220")
+    threads = [threading.Thread(target=client.ask, args=("QUIT",)) for client in clients[:50]]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    for client in clients:
+        client.socket.close()
+    backend.wait_for("end", 400)
+    assert len(backend.connections()) == 400
+

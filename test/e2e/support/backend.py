@@ -1,0 +1,188 @@
+"""The test backend as an object: starts smtp-backend, reads what it recorded, ends it.
+
+    with Backend("--proxy", "v2") as backend:
+        ... send mail to 127.0.0.1:backend.port ...
+        assert [m["mail_from"] for m in backend.messages()] == ["a@example.net"]
+
+Text from the record holds one code point for each byte; encode("latin-1") gives the bytes.
+"""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+
+def program():
+    """Where smtp-backend is: $SMTP_BACKEND, or below $GATEPOST_BUILD."""
+    if "SMTP_BACKEND" in os.environ:
+        return os.environ["SMTP_BACKEND"]
+    build = os.environ.get("GATEPOST_BUILD", "build")
+    return str(Path(build) / "test" / "backend" / "smtp-backend")
+
+
+class Backend:
+    """One running smtp-backend. Further options are given as they are on its command line."""
+
+    def __init__(self, *options, faults=(), host="127.0.0.1", port=0, extensions=None,
+                 record_body=True, allow_die=False):
+        self.options = list(options)
+        self.host = host
+        self.port = port
+        self.addresses = []
+        self.summary = None
+        self.process = None
+        self._faults = list(faults)
+        self._settings = []
+        if extensions is not None:
+            self._settings += ["--extensions", extensions]
+        if record_body:
+            self._settings.append("--record-body")
+        if allow_die:
+            self._settings.append("--allow-die")
+        self._directory = None
+        self._lines = []
+        self._arrived = threading.Condition()
+
+    # ---- Life
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *exception):
+        self.stop()
+        if self._directory:
+            self._directory.cleanup()
+            self._directory = None
+
+    def start(self):
+        """Starts it, or starts it again on the port that it had; the record goes on."""
+        if not self._directory:
+            self._directory = tempfile.TemporaryDirectory(prefix="smtp-backend-")
+            self._write_faults()
+        self._lines = []
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        command = [program(), "--die-with-parent", "--listen", f"{name}:{self.port}",
+                   "--record", str(self.record), "--fault-file", str(self.fault_file)]
+        self.process = subprocess.Popen(command + self._settings + self.options,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        wanted = 1 + self.options.count("--listen")
+        self._wait(lambda: len(self._addresses()) == wanted or self.process.poll() is not None)
+        self.addresses = self._addresses()
+        if len(self.addresses) < wanted:
+            raise RuntimeError(f"smtp-backend did not start (exit code {self.process.poll()})")
+        self.port = int(self.addresses[0].rpartition(":")[2])
+        return self
+
+    def stop(self):
+        """Ends it with SIGTERM; returns its summary, None if it had ended before."""
+        if self.process and self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(10)
+            self._wait(lambda: any("messages" in line for line in self._lines))
+            self.summary = next(line for line in self._lines if "messages" in line)
+        return self.summary
+
+    def kill(self):
+        """Ends it at once, as a crash would."""
+        self.process.kill()
+        self.process.wait(10)
+
+    def is_running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def wait_for_exit(self, timeout=10):
+        return self.process.wait(timeout)
+
+    # ---- Faults
+
+    def set_faults(self, faults):
+        """From now on these faults, and their counts begin anew. Sessions go on."""
+        self._faults = list(faults)
+        self._write_faults()
+        before = self._count("faults")
+        self.process.send_signal(signal.SIGHUP)
+        self._wait(lambda: self._count("faults") > before)
+
+    # ---- What happened
+
+    @property
+    def record(self):
+        return Path(self._directory.name) / "record.jsonl"
+
+    @property
+    def fault_file(self):
+        return Path(self._directory.name) / "faults"
+
+    def events(self, kind=None):
+        """All records in order, or those of one kind."""
+        if not self.record.exists():
+            return []
+        whole = self.record.read_bytes().rpartition(b"\n")[0]
+        events = [json.loads(line) for line in whole.splitlines()]
+        return [event for event in events if kind in (None, event["event"])]
+
+    def messages(self):
+        """Committed messages; `body` is bytes, `rcpt_to` the plain list of addresses."""
+        messages = self.events("message")
+        for message in messages:
+            message["rcpt_to"] = [rcpt["address"] for rcpt in message["rcpts"]]
+            if "body" in message:
+                message["body"] = base64.b64decode(message["body"])
+        return messages
+
+    def commands(self, verb=None):
+        """Command lines without their line ends, of one verb if given."""
+        lines = [event["line"] for event in self.events("command")]
+        return [line for line in lines
+                if verb is None or line.partition(" ")[0].upper() == verb.upper()]
+
+    def connections(self):
+        return self.events("connection")
+
+    def endings(self):
+        return self.events("end")
+
+    def violations(self):
+        """What the peer did wrong: commands with control characters, bytes too early."""
+        return [event for event in self.events()
+                if event["event"] == "violation" or event.get("control")]
+
+    def wait_for(self, kind, count=1, timeout=10):
+        """Waits until there are `count` records of the kind; returns them."""
+        self._wait(lambda: len(self.events(kind)) >= count, timeout)
+        return self.events(kind)
+
+    # ---- Inside
+
+    def _write_faults(self):
+        self.fault_file.write_text("".join(f"{fault}\n" for fault in self._faults))
+
+    def _read(self, stream):
+        with stream:
+            for line in stream:
+                with self._arrived:
+                    self._lines.append(json.loads(line))
+                    self._arrived.notify_all()
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def _addresses(self):
+        return [line["listening"] for line in self._lines if "listening" in line]
+
+    def _count(self, key):
+        return sum(key in line for line in self._lines)
+
+    def _wait(self, is_true, timeout=10):
+        deadline = time.monotonic() + timeout
+        with self._arrived:
+            while not is_true():
+                if time.monotonic() > deadline:
+                    raise TimeoutError("smtp-backend: nothing came in time")
+                self._arrived.wait(0.01)
