@@ -29,6 +29,8 @@ struct transaction;
 
 #define CONNECTION_ARENA_MAX 65536
 #define CONNECTION_TRACE_MAX (256 * 1024) /* of each of the two arrays in the trace */
+#define CONNECTION_LINE_MAX 16384         /* of current_line */
+#define CONNECTION_RESPONSE_MAX 16384     /* of last_response */
 
 /* Outcome of the reverse look-up of remote.ip; words: ok none error timeout off pending. */
 enum host_status {
@@ -51,7 +53,8 @@ struct remote {
 
 struct local {
 	struct endpoint address;
-	struct str host;
+	struct str host; /* empty: null; whoever sets it keeps it for as long as the connection */
+	bool is_known;   /* an address was set */
 };
 
 /* What the v2 TLVs said of TLS at the balancer. */
@@ -108,21 +111,22 @@ struct connection {
 	struct tls_info *tls;   /* in the arena */
 	struct auth_info *auth; /* in the arena */
 	bool relaying;          /* the lasting grant; connection_may_relay() is the answer */
+	bool relaying_by_auth;  /* … and it rests on AUTH alone: STARTTLS takes it back */
 	bool is_restricted;     /* no client address, no mail (health checks, LOCAL, UNKNOWN) */
 	struct notes notes;
 	struct results results;
 	struct transaction *transaction; /* NULL: none */
-	struct buf current_line;  /* the last command line as sent, line end included */
-	struct buf last_response; /* the last reply as sent, all lines */
+	struct buf current_line;         /* the last command line as sent, line end included */
+	struct buf last_response;        /* the last reply as sent, all lines */
 	bool remote_closed;
 	bool early_talker;
-	bool esmtp;               /* the last hello was EHLO */
-	uint64_t errors;          /* protocol errors */
-	uint64_t tran_count;      /* transactions begun: MAIL accepted */
+	bool esmtp;          /* the last hello was EHLO */
+	uint64_t errors;     /* protocol errors */
+	uint64_t tran_count; /* transactions begun: MAIL accepted */
 	struct rcpt_count rcpt_count, msg_count;
-	uint64_t total_bytes;     /* of message data received */
+	uint64_t total_bytes;       /* of message data received */
 	struct timespec start_time; /* wall clock */
-	uint64_t start_ms;        /* monotonic */
+	uint64_t start_ms;          /* monotonic */
 
 	bool is_traced;
 	struct buf traced_transactions, traced_events; /* JSON, elements separated by commas */
@@ -130,34 +134,49 @@ struct connection {
 
 /* What happened; rows of connection.def say what each clears. */
 enum connection_reset {
-	CONNECTION_RESET_TLS = 1 << 0,     /* STARTTLS done: everything learned before is forgotten */
-	CONNECTION_RESET_HELLO = 1 << 1,   /* HELO or EHLO */
-	CONNECTION_RESET_RSET = 1 << 2,    /* RSET */
+	CONNECTION_RESET_TLS = 1 << 0,   /* STARTTLS done: everything learned before is forgotten */
+	CONNECTION_RESET_HELLO = 1 << 1, /* HELO or EHLO */
+	CONNECTION_RESET_RSET = 1 << 2,  /* RSET */
 	CONNECTION_RESET_MESSAGE = 1 << 3, /* a message was handed over or refused */
 };
 
+/* `now` is wall-clock time, `now_ms` monotonic. */
 void connection_init(struct connection *connection, const struct timespec *now, uint64_t now_ms);
+/* Frees what the connection holds, not the struct itself. An open transaction has ended before
+ * (transaction_end); it is freed here. */
 void connection_free(struct connection *connection);
 
 /* Sets remote.ip and remote.port and what is derived from them; forgets the name. */
 void connection_set_remote(struct connection *connection, const struct endpoint *address);
+/* Likewise of local.ip and local.port. */
 void connection_set_local(struct connection *connection, const struct endpoint *address);
 
-/* The outcome of the reverse look-up. */
-void connection_set_remote_host(struct connection *connection, enum host_status status,
-	struct str host, bool is_confirmed);
+/* The outcome of the reverse look-up; `host` counts (and is copied) only with HOST_OK. A name
+ * that does not fit the arena is HOST_ERROR. */
+void connection_set_remote_host(
+	struct connection *connection, enum host_status status, struct str host, bool is_confirmed);
 
-/* Copies what a header said (addresses included when it names a client). `socket_peer` and
- * `socket_local` are the socket's ends. */
+/*
+ * Copies what an accepted header said, once in a connection. When it names a client, remote and
+ * local are set from it; otherwise they stay. `socket_peer` and `socket_local` are the socket's
+ * ends. When the client spoke TLS with the balancer, `tls` is set, offloaded. Texts that do not fit
+ * the arena are left out. proxy.allowed is set by the caller.
+ */
 void connection_set_proxy(struct connection *connection, const struct proxy_header *header,
 	const struct endpoint *socket_peer, const struct endpoint *socket_local);
 
-/* Clears every row that `what` resets. An open transaction is ended by the caller before. */
+/* Clears every row that `what` resets. An open transaction is ended by the caller before
+ * (transaction_end) and freed here. A new hello leaves hello.* as it is: the caller sets it when
+ * the hello is accepted (RFC 5321 section 4.1.4: a refused one changes nothing). */
 void connection_reset(struct connection *connection, enum connection_reset what);
 
 /* May the client send to any domain, now? */
 bool connection_may_relay(const struct connection *connection);
-/* Within a transaction the grant ends with it; outside it lasts. `by` is a word for the trace. */
+/*
+ * Within a transaction the grant ends with it; outside it lasts. `by` is a word for the trace
+ * (results: relay.pass of whichever holds the grant); it is RELAYING_BY_AUTH when AUTH grants.
+ */
+#define RELAYING_BY_AUTH "auth"
 void connection_grant_relaying(struct connection *connection, const char *by);
 
 const char *host_status_word(enum host_status status);

@@ -20,10 +20,12 @@ enum reply_id {
 int reply_code(enum reply_id id);
 
 /*
- * Writes the reply as it goes on the wire. Holes in the text are filled from the connection:
- * {hostname}, {client} (address), {sender}, {recipient} (the one under question), {hello}, {id}
- * (the transaction's), {detail}. Foreign text in a hole is cleaned to printable ASCII (UTF-8 when
- * the transaction is SMTPUTF8) and cut to 256 bytes.
+ * Appends the reply to `out` as it goes on the wire; `out` needs SMTP_REPLY_PRINT_MAX room
+ * (proto/smtp_reply.h). Holes in the text are filled from the connection: {hostname}, {client}
+ * (address), {sender}, {recipient} (the one under question), {hello}, {id} (the transaction's),
+ * {detail}; what is not known is empty. Foreign text in a hole is cut to 256 bytes, and every byte
+ * of it that is not printable ASCII becomes "?" (RFC 6531 section 3.7.4 would allow UTF-8 in some
+ * replies of some transactions; ASCII is right in all).
  */
 void reply_print(enum reply_id id, const struct connection *connection, struct str hostname,
 	struct str detail, struct buf *out);

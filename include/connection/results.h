@@ -26,8 +26,7 @@ struct results {
 void results_init(struct results *results, struct arena *arena);
 
 /* Appends to one of the five lists. False: the arena is full (all functions that write). */
-bool results_add(struct results *results, struct str check, enum result_list list,
-	struct str text);
+bool results_add(struct results *results, struct str check, enum result_list list, struct str text);
 /* Sets a free key. */
 bool results_set(struct results *results, struct str check, struct str key, struct str value);
 /* Adds to a number (which starts at 0). */
@@ -36,11 +35,11 @@ bool results_incr(struct results *results, struct str check, struct str key, int
 bool results_push(struct results *results, struct str check, struct str key, struct str value);
 
 /* The text, or the number as text in `scratch`, of a free key; false when there is none. */
-bool results_get(const struct results *results, struct str check, struct str key,
-	struct str *value, char scratch[24]);
+bool results_get(const struct results *results, struct str check, struct str key, struct str *value,
+	char scratch[24]);
 /* Does the list or the key hold exactly `needle`? */
-bool results_has(const struct results *results, struct str check, struct str key,
-	struct str needle);
+bool results_has(
+	const struct results *results, struct str check, struct str key, struct str needle);
 
 /* A one-line summary for people: "key: value, pass: a, b, fail: c". */
 void results_collate(const struct results *results, struct str check, struct buf *out);

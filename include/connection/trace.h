@@ -19,10 +19,15 @@ void trace_event(struct connection *connection, enum policy_stage stage, const c
 	const char *verdict, struct str reply, uint64_t now_ms);
 
 /* Adds the transaction, which has ended, to `transactions`. Called by transaction_end. */
-void trace_transaction(struct connection *connection, uint64_t now_ms);
+void trace_transaction(struct connection *connection);
 
-/* Writes the whole line, newline included. `ending` is a word of the table of endings. */
-void trace_print(const struct connection *connection, const char *ending, uint64_t now_ms,
-	struct buf *out);
+/*
+ * Writes the whole line, newline included: always valid JSON. `ending` is a word of the table of
+ * endings. The two arrays end with {"cut":true} when an element did not fit CONNECTION_TRACE_MAX;
+ * when the line does not fit `out` (TRACE_LINE_MAX is enough for all but extremes), the arrays are
+ * left out so, then everything but uuid and ending, then the line.
+ */
+void trace_print(
+	const struct connection *connection, const char *ending, uint64_t now_ms, struct buf *out);
 
 #endif

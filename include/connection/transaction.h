@@ -41,31 +41,44 @@ struct transaction {
 	struct smtp_mail_params mail_params;
 	struct recipient_list rcpt_to; /* accepted */
 	struct recipient *candidate;   /* the one under question in the RCPT stage; else NULL */
+	struct arena candidate_arena;  /* its memory: refused recipients leave nothing behind */
 	struct rcpt_count rcpt_count;
-	uint64_t data_bytes;           /* of the message as decoded */
-	bool relaying;                 /* a grant that ends with the transaction */
+	uint64_t data_bytes; /* of the message as decoded */
+	bool relaying;       /* a grant that ends with the transaction */
 	struct notes notes;
 	struct results results;
-	uint64_t start_ms;
+	uint64_t start_ms, end_ms;
 
 	/* How it ended; set once by transaction_end. */
 	enum outcome outcome;
 	enum outcome_by by;
-	struct str backend, server; /* names; empty when none was used */
+	struct str backend, server; /* names, set by whoever forwards; empty when none was used */
 	struct str reply;           /* the final reply, without line end; in the arena */
 };
 
-/* Makes connection->transaction; tran_count is increased and gives the number. `arena_max` bounds
+#define TRANSACTION_REPLY_MAX 512 /* of the final reply, as it is kept */
+
+/* Makes connection->transaction (there is none before); tran_count is increased and gives the number. `arena_max` bounds
  * everything the client can make it keep. */
-struct transaction *transaction_begin(struct connection *connection, size_t arena_max,
-	uint64_t now_ms);
+struct transaction *transaction_begin(
+	struct connection *connection, size_t arena_max, uint64_t now_ms);
 
-/* Room for a recipient in the arena (candidate is set to it), or NULL. */
+/* Undoes transaction_begin for a MAIL that turned out malformed: nothing has begun. */
+void transaction_withdraw(struct connection *connection);
+
+#define CANDIDATE_ARENA_MAX 4096
+
+/* Makes the recipient under question, zeroed, in candidate_arena, which is reset first. Never
+ * NULL. Its path and parameters are parsed into candidate_arena. */
 struct recipient *transaction_candidate(struct transaction *transaction);
-/* Moves the candidate to rcpt_to. */
-void transaction_accept_candidate(struct transaction *transaction);
+/* Copies the candidate into the transaction's arena and to the end of rcpt_to, and counts it. False
+ * (the candidate stays) when there is no room. */
+bool transaction_accept_candidate(struct connection *connection);
+/* Forgets and counts it; `for_good` tells a 5xx from a 4xx. */
+void transaction_refuse_candidate(struct connection *connection, bool for_good);
 
-/* Sets outcome and final reply (copied; cut at 512 bytes), adds the transaction to the trace of
+/* Sets outcome and final reply (copied, however full the arena is; without line end at its end,
+ * cut at TRANSACTION_REPLY_MAX), adds the transaction to the trace of
  * the connection and increases msg_count. Asserts that it is called once. */
 void transaction_end(struct connection *connection, enum outcome outcome, enum outcome_by by,
 	struct str reply, uint64_t now_ms);
@@ -73,7 +86,7 @@ void transaction_end(struct connection *connection, enum outcome outcome, enum o
 /* Frees it and clears connection->transaction; it must have ended. */
 void transaction_free(struct connection *connection);
 
-const char *outcome_word(enum outcome outcome); /* "accepted", … */
+const char *outcome_word(enum outcome outcome);  /* "accepted", … */
 const char *outcome_by_word(enum outcome_by by); /* "edge", "backend", "client" */
 
 #endif
