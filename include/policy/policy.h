@@ -12,7 +12,7 @@
  *  3. after answering or being abandoned, a check never touches the question again;
  *  4. at the deadline: first `abandon`, then the step's verdict for the deadline;
  *  5. when the client leaves: `abandon`, and the run's owner is not called;
- *  6. cancelling from inside ask is legal;
+ *  6. cancelling from inside ask is legal (`abandon` follows if ask then returns PENDING);
  *  7. nothing is freed under a caller.
  */
 #ifndef POLICY_POLICY_H
@@ -35,6 +35,15 @@ enum policy_event {
 	POLICY_EVENT_CLIENT_NAME, /* remote.host_status is no longer pending */
 };
 
+struct relay_settings;
+
+/* Settings outside the plans that steps use. What it points to outlives the plans. */
+struct policy_roots {
+	const struct relay_settings *relay; /* the root section `relay` */
+	struct str hostname;                /* our name */
+	uint64_t connections_per_client;    /* of the root section `limits`; 0: no limit */
+};
+
 struct policy_question {
 	const struct policy_check *check;
 	const void *settings; /* of the step, by the check's table */
@@ -43,12 +52,13 @@ struct policy_question {
 	const struct policy_services *services;
 	void *services_ctx;
 
-	/* For the check while pending. */
+	/* For the check while pending. `waits_for` and the sleep hold for one wait: a resumed check
+	 * begins with neither. A check may sleep and wait for an event; what comes first resumes it. */
 	enum policy_event waits_for;
 	void *state;
 
 	/* For policy/run.c. */
-	struct policy_run *run;
+	struct policy_run *run; /* NULL: the question is over */
 	uint64_t wakes_at_ms; /* 0: not sleeping */
 };
 
@@ -65,6 +75,8 @@ struct policy_check {
 	const char *help;                /* one sentence, for the reference */
 	const struct conf_field *fields; /* its settings; NULL: none */
 	size_t settings_size;
+	/* Copies what the check needs of the roots into its settings; NULL: nothing. */
+	void (*bind)(void *settings, const struct policy_roots *roots);
 	const char *default_deadline;    /* "5s"; NULL: it always answers at once */
 	enum verdict_kind default_on_deadline; /* NEXT (fail open), DEFER (fail closed) */
 	struct verdict (*ask)(struct policy_question *question);
@@ -80,12 +92,19 @@ const struct policy_check *policy_check_find(struct str name);
 /* Makes the run resume this question with POLICY_EVENT_WOKEN in `ms`. */
 void policy_question_sleep(struct policy_question *question, uint64_t ms);
 
-/* A later answer. `verdict.kind` is not PENDING. */
+/* A later answer. `verdict.kind` is not PENDING; `verdict.detail` is good until the run's owner
+ * was told (a text of the settings, say). */
 void policy_answer(struct policy_question *question, struct verdict verdict);
 
 static inline struct verdict verdict_next(void)
 {
 	return (struct verdict){ .kind = VERDICT_NEXT };
+}
+
+/* NEXT with a remark, which the run adds to the check's results as `msg`. */
+static inline struct verdict verdict_note(struct str remark)
+{
+	return (struct verdict){ .kind = VERDICT_NEXT, .detail = remark };
 }
 
 static inline struct verdict verdict_allow(void)

@@ -5,7 +5,13 @@
  *
  * One run a session, used again for every stage; at most one stage is under way. The result comes
  * through `decided`, perhaps from inside policy_run_start; it is the last thing the run does, so
- * the owner may start the next stage from there.
+ * the owner may start the next stage from there, or free the run. Inside a check (ask, resume,
+ * abandon) the run may be cancelled, but neither started nor freed.
+ *
+ * What each step said is added to its check's results, those of the transaction from MAIL on, of
+ * the connection before: `pass` holds the stages where it had no objection, `fail` those with a
+ * refusal ("RCPT reject"), `err` deadlines ("CONNECT deadline"). Opinions other than NEXT, and
+ * deadlines, are events of the trace.
  */
 #ifndef POLICY_RUN_H
 #define POLICY_RUN_H
@@ -18,6 +24,7 @@ struct policy_run {
 	struct connection *connection;
 	const struct policy_services *services;
 	void *services_ctx;
+	struct str hostname; /* fills {hostname} in the replies of the trace; set by the owner */
 	/* The stage's verdict: NEXT or ALLOW to go on (both mean go on), or a refusal. `step` is the
 	 * one that decided, NULL at the end of the plan. */
 	void (*decided)(void *ctx, struct verdict verdict, const struct policy_step *step);
@@ -26,11 +33,12 @@ struct policy_run {
 	/* For run.c. */
 	enum policy_stage stage;
 	size_t next_step;
-	bool is_running, is_walking, only_mandatory, was_answered;
-	unsigned generation;
+	const struct policy_step *step;       /* the one being asked */
+	const struct policy_step *allowed_by; /* after an ALLOW: only mandatory steps are asked */
+	bool is_running, is_inside_check, is_armed, was_answered;
 	struct policy_question question;
 	struct verdict answer;
-	uint64_t asked_at_ms, deadline_at_ms;
+	uint64_t deadline_at_ms; /* 0: none */
 };
 
 void policy_run_init(struct policy_run *run, const struct policy_plan *plan,
