@@ -140,4 +140,9 @@ void conf_read_value(struct conf_node *node, const struct conf_field *field, voi
 void conf_read_map(struct conf_node *node, const struct conf_field *table, void *value,
 	size_t size, struct conf_errors *errors);
 
+/* Prints a value, or a mapping, as one line of YAML flow that reads back to the same; for the
+ * `print` of CUSTOM rows. Secrets are masked. */
+void conf_print_value(const struct conf_field *field, const void *value, struct buf *out);
+void conf_print_map(const struct conf_field *table, const void *value, struct buf *out);
+
 #endif
