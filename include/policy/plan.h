@@ -9,7 +9,8 @@
  *       rcpt:    [relay]
  *
  * A step is the name of a check, or one pair {name: settings}. Besides the check's own settings
- * each step takes:  deadline (duration), on_deadline (next | defer | reject), hold (yes | no).
+ * a step takes `hold` (yes | no), and where the check may wait, `deadline` (duration) and
+ * `on_deadline` (next | defer | reject).
  * `hold`: a DEFER or REJECT before RCPT is kept and given at RCPT, so that the log has sender and
  * recipient; the default is yes for connect, hello and mail. HANGUP is never held.
  *
@@ -29,7 +30,7 @@
 
 struct policy_step {
 	const struct policy_check *check;
-	void *settings;
+	void *settings;                   /* by the check's table; NULL: it has none */
 	uint64_t deadline_ms;             /* 0: the check answers at once */
 	enum verdict_kind on_deadline;
 	bool holds;
@@ -45,6 +46,9 @@ struct policy_plan {
 	struct policy_stage_plan stages[POLICY_STAGE_COUNT];
 };
 
+/* "connect", "hello", "mail", "rcpt", "data", "body": as the file says it. */
+const char *policy_stage_key(enum policy_stage stage);
+
 /* The setting `plans`: a struct conf_list of struct policy_plan, read by these functions
  * (CONF_CUSTOM without CONF_LIST, as the file has a mapping of free names). */
 void policy_plans_read(struct conf_node *node, void *value, const void *arg,
@@ -57,6 +61,10 @@ const char *policy_plans_schema(void);
 /* The plan of a listener that names none; allocated; free with policy_plan_free. */
 struct policy_plan *policy_plan_default(void);
 void policy_plan_free(struct policy_plan **plan);
+
+/* Gives the steps the settings that stand outside the plans. Before anything is asked. */
+void policy_plan_bind(struct policy_plan *plan, const struct policy_roots *roots);
+void policy_plans_bind(const struct conf_list *plans, const struct policy_roots *roots);
 
 /* The plan of that name in the list, or NULL. */
 const struct policy_plan *policy_plan_find(const struct conf_list *plans, struct str name);
