@@ -5,7 +5,8 @@
  * The end of data is CR LF . CR LF and nothing else (or . CR LF as the first line). Everything
  * else is content. A CR without LF, an LF without CR, or a NUL is a violation; it is remembered
  * to the true end of data and never makes a different end visible. With `normalise` set, bare CR
- * and bare LF become CR LF instead, and a NUL stays a violation.
+ * and bare LF become CR LF instead, and a NUL is left out. A line end that normalising made is
+ * never half of the end of data: a dot behind it is content, and so is a dot alone in front of it.
  *
  * The canonical form has only CR LF line ends, and each line that begins with a dot has that dot
  * doubled. What came in canonical goes out as views of the input, without a copy: only a
@@ -28,9 +29,9 @@ enum dot_violation {
 	DOT_BARE_CR = 1 << 0,
 	DOT_BARE_LF = 1 << 1,
 	DOT_NUL = 1 << 2,
-	DOT_LINE_TOO_LONG = 1 << 3,      /* a line of more than limits.line bytes, CR LF not counted */
-	DOT_HEADER_TOO_LONG = 1 << 4,    /* no empty line within limits.header bytes */
-	DOT_FIRST_LINE_FOLDED = 1 << 5,  /* would extend the header line that we put in front */
+	DOT_LINE_TOO_LONG = 1 << 3,   /* a line of more than limits.line bytes, CR LF not counted */
+	DOT_HEADER_TOO_LONG = 1 << 4, /* more than limits.header bytes before the empty line */
+	DOT_FIRST_LINE_FOLDED = 1 << 5, /* would extend the header line that we put in front */
 };
 
 struct dot_limits {
@@ -45,12 +46,13 @@ struct dot {
 	uint8_t state;
 	uint8_t name_length; /* bytes of the current line that matched "Received:" so far */
 	bool in_header;
-	bool line_is_empty;
-	size_t line_length;
+	size_t line_length; /* decoded bytes of the current line so far */
+	char out[8];        /* what one call puts out that is not a view of its input */
+	uint8_t out_length;
 
 	/* Results, cumulative. */
-	unsigned violations;     /* set of enum dot_violation */
-	uint64_t bytes;          /* of the message, decoded: no transparency dots, no final dot */
+	unsigned violations; /* set of enum dot_violation */
+	uint64_t bytes;      /* of the message, decoded: no transparency dots, no final dot */
 	uint64_t lines;
 	unsigned received_count; /* header lines that begin with "Received:" */
 };
@@ -61,10 +63,12 @@ void dot_init(struct dot *dot, const struct dot_limits *limits);
  * Looks at input from the front and gives one piece of canonical output.
  * Returns 1 when the end of data was reached: *taken includes the final dot and its CR LF.
  * Returns 0 otherwise; call again while taken < input.n. Each call takes at least one byte of a
- * non-empty input. *piece is a view into `input` or into constant memory; possibly empty. The
- * bytes held back between calls (a CR whose LF has not come) come out with a later piece.
+ * non-empty input. *piece is a view into `input` or into *dot (good until the next call with it);
+ * possibly empty. The bytes held back between calls (a CR whose LF has not come, a dot at the
+ * front of a line) come out with a later piece. Not to be called again after it returned 1.
  *
- * After a violation pieces go on but must not be used: the message is refused.
+ * After a violation the message is refused: all pieces are empty then, and the call only looks for
+ * the end. So no piece ever holds a NUL, or a CR or LF that is not half of a CR LF.
  */
 int dot_next(struct dot *dot, struct str input, size_t *taken, struct str *piece);
 

@@ -1,0 +1,277 @@
+#include "proto/dot.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+
+/*
+ * RFC 5321 section 4.1.1.4: the end of data is CRLF "." CRLF, and the CRLF that ended the DATA
+ * command counts as the first. Section 4.5.2: a leading dot is deleted when other characters
+ * stand behind it on the line.
+ *
+ * There are two ways through the input. run() passes over what is canonical already, a line at a
+ * time, and knows nothing of held bytes; step() takes any byte in any state. They share the
+ * accounting, and run() gives up wherever a byte would have to be changed, held back or judged.
+ */
+enum state {
+	LINE_START,  /* behind CR LF, or nothing came yet: a dot here is transparency or the end */
+	LOOSE_START, /* nothing of the line came yet, but a dot here is content: normalising made the
+	              * line end in front of it, or took away a NUL */
+	IN_TEXT,
+	AFTER_CR,     /* CR held back, inside a line or as its first byte */
+	AFTER_DOT,    /* dot held back at LINE_START */
+	AFTER_DOT_CR, /* dot and CR held back */
+	AT_END,
+};
+
+/* As far as run() looks ahead at once, so that many pieces from one long line cost no more. */
+#define WINDOW 1024
+
+#define NO_MATCH UINT8_MAX
+#define RECEIVED STR("received:")
+
+void dot_init(struct dot *dot, const struct dot_limits *limits)
+{
+	*dot = (struct dot){ .limits = *limits, .state = LINE_START, .in_header = true };
+}
+
+/* ---- Accounting: what the decoded message is like --------------------------------------- */
+
+static void match_received(struct dot *dot, struct str text)
+{
+	for (size_t i = 0; i < text.n && dot->name_length < RECEIVED.n; i++) {
+		if (ascii_lower(text.p[i]) != RECEIVED.p[dot->name_length])
+			dot->name_length = NO_MATCH;
+		else if (++dot->name_length == RECEIVED.n)
+			dot->received_count++;
+	}
+}
+
+static void count_bytes(struct dot *dot, size_t n)
+{
+	dot->bytes += n;
+	if (dot->in_header && dot->limits.header > 0 && dot->bytes > dot->limits.header)
+		dot->violations |= DOT_HEADER_TOO_LONG;
+}
+
+/* Decoded text of the current line, without any part of its end. */
+static void count_text(struct dot *dot, struct str text)
+{
+	if (text.n == 0)
+		return;
+	if (dot->bytes == 0 && (text.p[0] == ' ' || text.p[0] == '\t'))
+		dot->violations |= DOT_FIRST_LINE_FOLDED;
+	if (dot->in_header)
+		match_received(dot, text);
+	dot->line_length += text.n;
+	if (dot->limits.line > 0 && dot->line_length > dot->limits.line)
+		dot->violations |= DOT_LINE_TOO_LONG;
+	count_bytes(dot, text.n);
+}
+
+static void count_line_end(struct dot *dot)
+{
+	if (dot->line_length == 0)
+		dot->in_header = false;
+	count_bytes(dot, 2);
+	dot->lines++;
+	dot->line_length = 0;
+	dot->name_length = 0;
+}
+
+/* ---- One byte, in any state ------------------------------------------------------------- */
+
+static void put(struct dot *dot, struct str bytes)
+{
+	ASSERT(dot->out_length + bytes.n <= sizeof(dot->out));
+	memcpy(dot->out + dot->out_length, bytes.p, bytes.n);
+	dot->out_length = (uint8_t)(dot->out_length + bytes.n);
+}
+
+static void put_text(struct dot *dot, char c)
+{
+	put(dot, str_make(&c, 1));
+	count_text(dot, str_make(&c, 1));
+	dot->state = IN_TEXT;
+}
+
+/* A dot of the message at the front of a line: it gets its transparency dot. */
+static void put_stuffed_dot(struct dot *dot)
+{
+	put(dot, STR("."));
+	put_text(dot, '.');
+}
+
+static void put_line_end(struct dot *dot, enum state next)
+{
+	put(dot, STR("\r\n"));
+	count_line_end(dot);
+	dot->state = (uint8_t)next;
+}
+
+/* A CR or an LF that is not half of a CR LF. */
+static void bare(struct dot *dot, enum dot_violation which)
+{
+	if (dot->limits.normalise) {
+		put_line_end(dot, LOOSE_START);
+		return;
+	}
+	dot->violations |= which;
+	dot->state = IN_TEXT;
+}
+
+/* Taken away, it still stood there: a dot behind it was not the first byte of its line. */
+static void nul(struct dot *dot)
+{
+	if (!dot->limits.normalise)
+		dot->violations |= DOT_NUL;
+	if (dot->state != IN_TEXT)
+		dot->state = LOOSE_START;
+}
+
+static void step_text(struct dot *dot, char c)
+{
+	switch (c) {
+	case '\r':
+		dot->state = AFTER_CR;
+		break;
+	case '\n':
+		bare(dot, DOT_BARE_LF);
+		break;
+	case '\0':
+		nul(dot);
+		break;
+	default:
+		put_text(dot, c);
+	}
+}
+
+/* Behind a line end, or inside a line: the states that hold nothing back. */
+static void step_fresh(struct dot *dot, char c)
+{
+	if (c == '.' && dot->state == LINE_START)
+		dot->state = AFTER_DOT;
+	else if (c == '.' && dot->state == LOOSE_START)
+		put_stuffed_dot(dot);
+	else
+		step_text(dot, c);
+}
+
+static void step_after_dot(struct dot *dot, char c)
+{
+	switch (c) {
+	case '.':
+		put_stuffed_dot(dot);
+		break;
+	case '\r':
+		dot->state = AFTER_DOT_CR;
+		break;
+	case '\n': /* nothing stands behind the dot, so it is content, but not the end */
+		put_stuffed_dot(dot);
+		bare(dot, DOT_BARE_LF);
+		break;
+	default: /* the dot was for transparency only */
+		step_text(dot, c);
+	}
+}
+
+static void step(struct dot *dot, char c)
+{
+	switch ((enum state)dot->state) {
+	case AFTER_DOT:
+		step_after_dot(dot, c);
+		return;
+	case AFTER_DOT_CR:
+		if (c == '\n') {
+			dot->state = AT_END;
+			return;
+		}
+		put_stuffed_dot(dot);
+		bare(dot, DOT_BARE_CR);
+		break;
+	case AFTER_CR:
+		if (c == '\n') {
+			put_line_end(dot, LINE_START);
+			return;
+		}
+		bare(dot, DOT_BARE_CR);
+		break;
+	case LINE_START:
+	case LOOSE_START:
+	case IN_TEXT:
+	case AT_END:
+		break;
+	}
+	step_fresh(dot, c);
+}
+
+/* ---- Canonical input, a line at a time -------------------------------------------------- */
+
+/*
+ * How many bytes at the front of `text` are neither CR, LF nor NUL. *has_end: CR LF follows them.
+ * Three searches over the same bytes are faster than one loop that looks at each.
+ */
+static size_t plain_length(struct str text, bool *has_end)
+{
+	struct str window = str_range(text, 0, WINDOW);
+	size_t lf = str_find(window, '\n');
+	size_t cr = str_find(str_range(window, 0, lf), '\r');
+	size_t nul = str_find(str_range(window, 0, cr), '\0');
+
+	*has_end = lf < window.n && cr + 1 == lf && nul == cr;
+	return nul;
+}
+
+/* Accounts for the canonical bytes up to the end of the line, and returns how many they are. */
+static size_t run_line(struct dot *dot, struct str input)
+{
+	size_t stuffing = 0;
+	bool has_end;
+
+	if (input.n > 0 && input.p[0] == '.' && dot->state != IN_TEXT) {
+		if (dot->state == LOOSE_START || input.n < 2 || input.p[1] != '.')
+			return 0;
+		stuffing = 1;
+	}
+	struct str text = str_from_pos(input, stuffing);
+	size_t n = plain_length(text, &has_end);
+	count_text(dot, str_range(text, 0, n));
+	if (has_end) {
+		count_line_end(dot);
+		dot->state = LINE_START;
+		return stuffing + n + 2;
+	}
+	if (n > 0)
+		dot->state = IN_TEXT;
+	return stuffing + n;
+}
+
+static size_t run(struct dot *dot, struct str input)
+{
+	size_t done = 0;
+
+	if (dot->state > IN_TEXT)
+		return 0;
+	for (;;) {
+		size_t n = run_line(dot, str_from_pos(input, done));
+		if (n == 0)
+			return done;
+		done += n;
+	}
+}
+
+int dot_next(struct dot *dot, struct str input, size_t *taken, struct str *piece)
+{
+	ASSERT(dot->state != AT_END);
+	*taken = run(dot, input);
+	*piece = str_range(input, 0, *taken);
+	if (*taken == 0 && input.n > 0) {
+		dot->out_length = 0;
+		step(dot, input.p[0]);
+		*taken = 1;
+		*piece = str_make(dot->out, dot->out_length);
+	}
+	if (dot->violations != 0)
+		piece->n = 0;
+	return dot->state == AT_END;
+}
