@@ -7,8 +7,10 @@
  *   SMTPUTF8                  MAIL   RFC 6531
  *   RET=FULL | HDRS           MAIL   RFC 3461
  *   ENVID=xtext               MAIL   RFC 3461   100 bytes at most
+ *   AUTH=xtext                MAIL   RFC 4954   checked, then dropped: we vouch for nobody
  *   NOTIFY=NEVER | list       RCPT   RFC 3461
- *   ORCPT=type;xtext          RCPT   RFC 3461   500 bytes at most
+ *   ORCPT=type;xtext          RCPT   RFC 3461   500 bytes at most; for the type utf-8 the address
+ *                                               may be UTF-8 (RFC 6533) when SMTPUTF8 is offered
  *
  * A parameter given twice is a fault; so is one that the table lacks.
  */
@@ -50,7 +52,7 @@ enum smtp_body { SMTP_BODY_ABSENT, SMTP_BODY_7BIT, SMTP_BODY_8BITMIME };
 
 struct smtp_mail_params {
 	bool has_size;
-	uint64_t size;
+	uint64_t size; /* UINT64_MAX also stands for all that is more */
 	enum smtp_body body;
 	bool smtputf8;
 	struct str ret;   /* "FULL", "HDRS", or empty */
@@ -64,8 +66,10 @@ struct smtp_rcpt_params {
 };
 
 /*
- * `text` is what stands behind the path. `offered` is the set of extensions the client may use;
- * 0 after HELO, so that any parameter is unsupported then. *bad is the parameter at fault.
+ * `text` is what stands behind the path: nothing, or a space and parameters. `offered` is the set
+ * of extensions the client may use; 0 after HELO, so that any parameter is unsupported then. For
+ * RCPT leave SMTP_EXT_SMTPUTF8 out when the transaction was begun without SMTPUTF8. On a fault
+ * *bad is the parameter as sent, a view of `text`; without one it is empty.
  */
 enum smtp_params_fault smtp_params_parse_mail(struct str text, unsigned offered,
 	struct arena *arena, struct smtp_mail_params *params, struct str *bad);
@@ -74,14 +78,16 @@ enum smtp_params_fault smtp_params_parse_rcpt(struct str text, unsigned offered,
 
 /*
  * Writes the parameters, each with a space in front, for a server that offers `offered`; what
- * it does not offer is left out (the caller has decided before that this is lossless).
+ * it does not offer is left out (the caller has decided before that this is lossless). `out`
+ * needs SMTP_PARAMS_TEXT_MAX bytes of room.
  */
-void smtp_params_print_mail(const struct smtp_mail_params *params, unsigned offered,
-	struct buf *out);
-void smtp_params_print_rcpt(const struct smtp_rcpt_params *params, unsigned offered,
-	struct buf *out);
+#define SMTP_PARAMS_TEXT_MAX 640
+void smtp_params_print_mail(
+	const struct smtp_mail_params *params, unsigned offered, struct buf *out);
+void smtp_params_print_rcpt(
+	const struct smtp_rcpt_params *params, unsigned offered, struct buf *out);
 
-/* Is `text` xtext (RFC 3461 section 4)? */
+/* Is `text` xtext (RFC 3461 section 4), possibly empty? */
 bool smtp_is_xtext(struct str text);
 
 #endif
