@@ -6,7 +6,7 @@
  *
  * The reader is strict where a loose reading could desynchronise (all lines carry one code, a
  * line ends with CR LF, length and count are bounded) and cleans the text: what is not printable
- * ASCII, or UTF-8 where allowed, becomes "?".
+ * ASCII becomes "?".
  */
 #ifndef PROTO_SMTP_REPLY_H
 #define PROTO_SMTP_REPLY_H
@@ -18,34 +18,35 @@
 #include "base/buf.h"
 #include "base/str.h"
 
-#define SMTP_REPLY_LINE_MAX 2048  /* longest line accepted from a backend, CR LF included */
-#define SMTP_REPLY_LINES_MAX 128  /* most lines of one reply */
-#define SMTP_REPLY_TEXT_MAX 4096  /* text kept of one reply, all lines */
+#define SMTP_REPLY_LINE_MAX 2048 /* longest line accepted from a backend, CR LF included */
+#define SMTP_REPLY_LINES_MAX 128 /* most lines of one reply */
+#define SMTP_REPLY_TEXT_MAX 4096 /* text kept of one reply, all lines */
 
 enum smtp_reply_fault {
 	SMTP_REPLY_FINE,
-	SMTP_REPLY_BAD_LINE,  /* no code, a code outside 200-599, or a wrong separator */
-	SMTP_REPLY_MIXED,     /* codes differ between lines */
-	SMTP_REPLY_TOO_LONG,  /* line, count of lines */
-	SMTP_REPLY_BARE_LF,   /* LF without CR, CR without LF, or NUL */
+	SMTP_REPLY_BAD_LINE, /* no code, a code outside 200-599, or a wrong separator */
+	SMTP_REPLY_MIXED,    /* codes differ between lines */
+	SMTP_REPLY_TOO_LONG, /* line, count of lines */
+	SMTP_REPLY_BARE_LF,  /* LF without CR, CR without LF, or NUL */
 };
 
 /* One complete reply. */
 struct smtp_reply {
-	int code;            /* 200-599 */
+	int code; /* 200-599 */
 	struct {
 		bool present;
 		uint16_t class, subject, detail; /* class equals the first digit of code */
-	} enhanced;          /* of the last line */
+	} enhanced;                              /* of the last line */
 	size_t line_count;
-	struct str text;     /* cleaned; lines separated by '\n'; without codes; a view, see below */
-	bool was_cut;        /* the text did not fit and was cut */
+	struct str text; /* cleaned; lines separated by '\n'; without the codes of both kinds */
+	bool was_cut;    /* the text did not fit and was cut */
 };
 
 /*
  * Reads one reply from the front of `input`. Returns 1: *reply is filled, *taken are its bytes.
- * 0: incomplete. -1: not a reply, *fault says why. The text is built in `text`, which is
- * truncated first; reply->text is a view of it.
+ * 0: incomplete, call again with more input behind this one. -1: not a reply, *fault says why.
+ * The text is built in `text`, which is truncated first; reply->text is a view of it. An empty
+ * `input` is incomplete.
  */
 int smtp_reply_parse(struct str input, struct buf *text, struct smtp_reply *reply, size_t *taken,
 	enum smtp_reply_fault *fault);
@@ -66,13 +67,17 @@ struct smtp_capabilities {
 };
 
 /* `reply` is the 250 of EHLO; its first line is the greeting and is skipped. */
-void smtp_capabilities_parse(const struct smtp_reply *reply,
-	struct smtp_capabilities *capabilities);
+void smtp_capabilities_parse(
+	const struct smtp_reply *reply, struct smtp_capabilities *capabilities);
 
 /*
- * Writes one reply as lines of at most 512 bytes: `code`, the enhanced code (none when its class
- * is 0) on every line, the text split at '\n' and, where needed, at 512 bytes.
+ * Writes one reply as lines of at most 512 bytes: `code`, the enhanced code on every line, the
+ * text split at '\n' and, where needed, at 512 bytes. What is not printable ASCII becomes "?".
+ * An enhanced code that is not one, or whose class is not that of `code` (so "" and "0.0.0"), is
+ * left out. Text beyond SMTP_REPLY_TEXT_MAX bytes or SMTP_REPLY_LINES_MAX lines is cut, so that
+ * SMTP_REPLY_PRINT_MAX bytes of room in `out` are enough.
  */
+#define SMTP_REPLY_PRINT_MAX 8192
 void smtp_reply_print(struct buf *out, int code, struct str enhanced, struct str text);
 
 #endif

@@ -1,0 +1,294 @@
+#include "proto/smtp_reply.h"
+
+#include "base/assert.h"
+#include "proto/smtp_params.h"
+
+#define PRINTED_LINE_MAX 512 /* RFC 5321 section 4.5.3.1.5, CR LF included */
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+/* One line of a reply, taken apart. */
+struct line {
+	int code;
+	bool is_last;
+	struct str text; /* behind the code and its separator */
+};
+
+struct enhanced {
+	bool present;
+	uint16_t class, subject, detail;
+};
+
+const char *smtp_reply_fault_text(enum smtp_reply_fault fault)
+{
+	switch (fault) {
+	case SMTP_REPLY_FINE:
+		return "no fault";
+	case SMTP_REPLY_BAD_LINE:
+		return "a line is not a reply line";
+	case SMTP_REPLY_MIXED:
+		return "the lines of a reply have different codes";
+	case SMTP_REPLY_TOO_LONG:
+		return "a line or the reply is too long";
+	case SMTP_REPLY_BARE_LF:
+		return "bare CR, bare LF or NUL in a reply";
+	}
+	return "unknown fault";
+}
+
+/* ---- Reading ---------------------------------------------------------------------------- */
+
+/*
+ * Takes one line off the front of *rest; 1, 0 or -1 as smtp_reply_parse. Nothing is judged before
+ * the line is complete, so the outcome does not depend on how the input was cut.
+ */
+static int take_line(struct str *rest, struct str *line, enum smtp_reply_fault *fault)
+{
+	struct str window = str_range(*rest, 0, SMTP_REPLY_LINE_MAX);
+	size_t lf = str_find(window, '\n');
+
+	if (lf == window.n) {
+		*fault = SMTP_REPLY_TOO_LONG;
+		return window.n == SMTP_REPLY_LINE_MAX ? -1 : 0;
+	}
+	*line = str_range(window, 0, lf > 0 ? lf - 1 : 0);
+	if (str_find(window, '\r') + 1 != lf || str_find(*line, '\0') != line->n) {
+		*fault = SMTP_REPLY_BARE_LF;
+		return -1;
+	}
+	*rest = str_from_pos(*rest, lf + 1);
+	return 1;
+}
+
+static bool parse_line(struct str text, struct line *line)
+{
+	uint64_t code;
+
+	if (text.n < 3 || !str_to_u64(str_range(text, 0, 3), 599, &code) || code < 200)
+		return false;
+	line->code = (int)code;
+	line->is_last = text.n == 3 || text.p[3] == ' ';
+	line->text = str_from_pos(text, 4);
+	return line->is_last || text.p[3] == '-';
+}
+
+/* 1*3DIGIT at the front of *rest; a zero in front of other digits is none of it. */
+static bool take_number(struct str *rest, uint16_t *number)
+{
+	size_t n = 0;
+	uint64_t value;
+
+	while (n < rest->n && n < 3 && ascii_is_digit(rest->p[n]))
+		n++;
+	if (!str_to_u64(str_range(*rest, 0, n), 999, &value) || (n > 1 && rest->p[0] == '0'))
+		return false;
+	*number = (uint16_t)value;
+	*rest = str_from_pos(*rest, n);
+	return true;
+}
+
+static bool take_dot(struct str *rest)
+{
+	if (rest->n == 0 || rest->p[0] != '.')
+		return false;
+	*rest = str_from_pos(*rest, 1);
+	return true;
+}
+
+/*
+ * RFC 3463 section 2: status-code = class "." subject "." detail; class is 2, 4 or 5. Takes it
+ * and the spaces behind it off the front of *text when it is there and agrees with `code`.
+ */
+static struct enhanced take_enhanced(struct str *text, int code)
+{
+	struct enhanced found = { .present = false };
+	struct str rest = *text;
+
+	if (!take_number(&rest, &found.class) || !take_dot(&rest) ||
+		!take_number(&rest, &found.subject) || !take_dot(&rest) ||
+		!take_number(&rest, &found.detail))
+		return found;
+	if (rest.n > 0 && rest.p[0] != ' ')
+		return found;
+	if (found.class == 3 || found.class != code / 100)
+		return found;
+	found.present = true;
+	*text = str_trim(rest);
+	return found;
+}
+
+static bool put_text(struct buf *out, struct str text)
+{
+	char clean[256];
+
+	while (text.n > 0) {
+		size_t n = text.n < sizeof(clean) ? text.n : sizeof(clean);
+		for (size_t i = 0; i < n; i++)
+			clean[i] = text.p[i] >= ' ' && text.p[i] <= '~' ? text.p[i] : '?';
+		if (!buf_write(out, str_make(clean, n)))
+			return false;
+		text = str_from_pos(text, n);
+	}
+	return true;
+}
+
+/* Adds what fits of one line of text; false when something was cut. */
+static bool keep_text(struct buf *buf, bool is_first, struct str text)
+{
+	size_t used = buf_used(buf);
+	size_t room = used < SMTP_REPLY_TEXT_MAX ? SMTP_REPLY_TEXT_MAX - used : 0;
+	size_t separator = is_first ? 0 : 1;
+
+	if (room > buf_room(buf))
+		room = buf_room(buf);
+	if (room < separator)
+		return false;
+	bool done = buf_write(buf, str_make("\n", separator)) &&
+		    put_text(buf, str_range(text, 0, room - separator));
+	ASSERT(done);
+	return text.n <= room - separator;
+}
+
+static void add_line(struct smtp_reply *reply, struct line *line, struct buf *text)
+{
+	struct enhanced enhanced = take_enhanced(&line->text, line->code);
+
+	reply->enhanced.present = enhanced.present;
+	reply->enhanced.class = enhanced.present ? enhanced.class : 0;
+	reply->enhanced.subject = enhanced.present ? enhanced.subject : 0;
+	reply->enhanced.detail = enhanced.present ? enhanced.detail : 0;
+	if (!reply->was_cut)
+		reply->was_cut = !keep_text(text, reply->line_count == 0, line->text);
+	reply->code = line->code;
+	reply->line_count++;
+}
+
+static enum smtp_reply_fault judge_line(
+	const struct smtp_reply *reply, struct str text, struct line *line)
+{
+	if (!parse_line(text, line))
+		return SMTP_REPLY_BAD_LINE;
+	if (reply->line_count > 0 && line->code != reply->code)
+		return SMTP_REPLY_MIXED;
+	if (reply->line_count == SMTP_REPLY_LINES_MAX)
+		return SMTP_REPLY_TOO_LONG;
+	return SMTP_REPLY_FINE;
+}
+
+int smtp_reply_parse(struct str input, struct buf *text, struct smtp_reply *reply, size_t *taken,
+	enum smtp_reply_fault *fault)
+{
+	struct str rest = input;
+	struct str bytes;
+	struct line line = { .is_last = false };
+
+	*reply = (struct smtp_reply){ .code = 0 };
+	*taken = 0;
+	buf_truncate(text, 0);
+	while (!line.is_last) {
+		int rc = take_line(&rest, &bytes, fault);
+		if (rc <= 0)
+			return rc;
+		*fault = judge_line(reply, bytes, &line);
+		if (*fault != SMTP_REPLY_FINE)
+			return -1;
+		add_line(reply, &line, text);
+	}
+	*taken = input.n - rest.n;
+	reply->text = buf_view(text);
+	return 1;
+}
+
+/* ---- EHLO ------------------------------------------------------------------------------- */
+
+static const struct {
+	struct str keyword;
+	enum smtp_extension extension;
+} extensions[] = {
+	{ STR_INIT("PIPELINING"), SMTP_EXT_PIPELINING },
+	{ STR_INIT("SIZE"), SMTP_EXT_SIZE },
+	{ STR_INIT("8BITMIME"), SMTP_EXT_8BITMIME },
+	{ STR_INIT("SMTPUTF8"), SMTP_EXT_SMTPUTF8 },
+	{ STR_INIT("DSN"), SMTP_EXT_DSN },
+	{ STR_INIT("ENHANCEDSTATUSCODES"), SMTP_EXT_ENHANCEDSTATUSCODES },
+	{ STR_INIT("CHUNKING"), SMTP_EXT_CHUNKING },
+	{ STR_INIT("STARTTLS"), SMTP_EXT_STARTTLS },
+	{ STR_INIT("AUTH"), SMTP_EXT_AUTH },
+	{ STR_INIT("LIMITS"), SMTP_EXT_LIMITS },
+	{ STR_INIT("XCLIENT"), SMTP_EXT_XCLIENT },
+	{ STR_INIT("XFORWARD"), SMTP_EXT_XFORWARD },
+};
+
+/* RFC 5321 section 4.1.1.1: ehlo-line = ehlo-keyword *( SP ehlo-param ) */
+static void add_capability(struct smtp_capabilities *capabilities, struct str line)
+{
+	struct str keyword = str_cut(&line, ' ');
+
+	for (size_t i = 0; i < COUNT(extensions); i++)
+		if (str_eq_nocase(keyword, extensions[i].keyword))
+			capabilities->extensions |= extensions[i].extension;
+	if (str_eq_nocase(keyword, STR("SIZE")) &&
+		!str_to_u64(str_trim(line), UINT64_MAX, &capabilities->size))
+		capabilities->size = 0;
+}
+
+void smtp_capabilities_parse(const struct smtp_reply *reply, struct smtp_capabilities *capabilities)
+{
+	struct str rest = reply->text;
+
+	*capabilities = (struct smtp_capabilities){ .extensions = 0 };
+	/* A line that was cut could be the front of a longer keyword. */
+	if (reply->was_cut)
+		rest.n = str_rfind(rest, '\n');
+	str_cut(&rest, '\n');
+	while (rest.n > 0)
+		add_capability(capabilities, str_cut(&rest, '\n'));
+}
+
+/* ---- Printing --------------------------------------------------------------------------- */
+
+static bool put_line(
+	struct buf *out, int code, char separator, struct str enhanced, struct str text)
+{
+	const char *space = enhanced.n > 0 && text.n > 0 ? " " : "";
+
+	return buf_printf(out, "%03d%c%.*s%s", code, separator, STR_ARG(enhanced), space) &&
+	       put_text(out, text) && buf_write(out, STR("\r\n"));
+}
+
+/* The next line of at most `max` bytes off the front of *rest; a longer one goes on in the next. */
+static struct str take_text(struct str *rest, size_t max)
+{
+	size_t end = str_find(*rest, '\n');
+
+	if (end <= max)
+		return str_cut(rest, '\n');
+	struct str line = str_range(*rest, 0, max);
+	*rest = str_from_pos(*rest, max);
+	return line;
+}
+
+/* The code where it may be printed with `code`, else nothing. */
+static struct str fitting_enhanced(struct str enhanced, int code)
+{
+	struct str behind = enhanced;
+
+	return take_enhanced(&behind, code).present && behind.n == 0 ? str_trim(enhanced) : STR("");
+}
+
+void smtp_reply_print(struct buf *out, int code, struct str enhanced, struct str text)
+{
+	struct str rest = str_range(text, 0, SMTP_REPLY_TEXT_MAX);
+	size_t lines = 0;
+	bool is_last;
+
+	ASSERT(code >= 200 && code <= 599);
+	enhanced = fitting_enhanced(enhanced, code);
+	size_t max = PRINTED_LINE_MAX - STR("250 ").n - STR(" \r\n").n - enhanced.n;
+	do {
+		struct str line = take_text(&rest, max);
+		is_last = rest.n == 0 || ++lines == SMTP_REPLY_LINES_MAX;
+		bool done = put_line(out, code, is_last ? ' ' : '-', enhanced, line);
+		ASSERT(done);
+	} while (!is_last);
+}
