@@ -290,7 +290,7 @@ bool ipnet_overlaps(const struct ipnet *a, const struct ipnet *b)
 	const struct ipnet *wide = a->prefix <= b->prefix ? a : b;
 	const struct ipnet *narrow = wide == a ? b : a;
 
-	return is_v4_net(a) == is_v4_net(b) && ipnet_contains(wide, &narrow->ip);
+	return ipnet_contains(wide, &narrow->ip);
 }
 
 const struct ipnet *ipnet_list_find(const struct ipnet_list *list, const struct ipaddr *ip)
