@@ -58,8 +58,8 @@ struct transaction {
 
 #define TRANSACTION_REPLY_MAX 512 /* of the final reply, as it is kept */
 
-/* Makes connection->transaction (there is none before); tran_count is increased and gives the number. `arena_max` bounds
- * everything the client can make it keep. */
+/* Makes connection->transaction (there is none before); tran_count is increased and gives the
+ * number. `arena_max` bounds everything the client can make it keep. */
 struct transaction *transaction_begin(
 	struct connection *connection, size_t arena_max, uint64_t now_ms);
 
@@ -78,8 +78,8 @@ bool transaction_accept_candidate(struct connection *connection);
 void transaction_refuse_candidate(struct connection *connection, bool for_good);
 
 /* Sets outcome and final reply (copied, however full the arena is; without line end at its end,
- * cut at TRANSACTION_REPLY_MAX), adds the transaction to the trace of
- * the connection and increases msg_count. Asserts that it is called once. */
+ * cut at TRANSACTION_REPLY_MAX), adds the transaction to the trace of the connection and increases
+ * msg_count. Asserts that it is called once. */
 void transaction_end(struct connection *connection, enum outcome outcome, enum outcome_by by,
 	struct str reply, uint64_t now_ms);
 
