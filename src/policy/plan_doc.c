@@ -34,9 +34,9 @@ static void print_step(
 {
 	buf_printf(out, "%-8s %4zu  %-14s ", policy_stage_key(stage), number, step->check->name);
 	print_deadline(step, out);
-	buf_printf(out, " %-5s", step->holds ? "yes" : "no");
+	buf_printf(out, " %s", step->holds ? "yes" : "no");
 	if (step->check->fields) {
-		buf_write(out, STR(" "));
+		buf_write(out, step->holds ? STR("   ") : STR("    "));
 		conf_print_map(step->check->fields, step->settings, out);
 	}
 	buf_write(out, STR("\n"));

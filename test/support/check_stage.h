@@ -76,6 +76,22 @@ static inline void check_stage_init(struct check_stage *stage, enum policy_stage
 		&fake_services, &stage->fake, check_stage_decided, stage);
 }
 
+/* Begins a transaction when there is none; its candidate is `path` ("<user@example.com>"). */
+static inline void check_stage_recipient(struct check_stage *stage, const char *path)
+{
+	struct transaction *transaction = stage->connection.transaction;
+	struct str rest;
+
+	if (!transaction)
+		transaction = transaction_begin(&stage->connection, 65536, stage->fake.now_ms);
+	struct recipient *recipient = transaction_candidate(transaction);
+	if (!recipient || smtp_path_parse_forward(str_from(path), true, &transaction->arena,
+				  &recipient->path, &rest) != SMTP_PATH_FINE) {
+		fprintf(stderr, "not a path: %s\n", path);
+		abort();
+	}
+}
+
 static inline void check_stage_ask(struct check_stage *stage)
 {
 	stage->is_decided = false;

@@ -56,9 +56,9 @@ static struct verdict ask(struct policy_question *question)
 {
 	const struct step_settings *step = question->settings;
 	const struct connection *connection = question->connection;
-	const struct smtp_path *path = &connection->transaction->candidate->path;
 
-	ASSERT(step->root);
+	ASSERT(step->root && connection->transaction && connection->transaction->candidate);
+	const struct smtp_path *path = &connection->transaction->candidate->path;
 	if (path->has_source_route)
 		return verdict_reject(REPLY_SOURCE_ROUTE_DENIED);
 	if (connection_may_relay(connection) || smtp_path_is_bare_postmaster(path))

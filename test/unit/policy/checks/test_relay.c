@@ -23,21 +23,10 @@ static void open_stage(struct check_stage *stage, const char *steps)
 	transaction_begin(&stage->connection, 65536, 1000);
 }
 
-static enum smtp_path_fault set_candidate(
-	struct check_stage *stage, struct str text, bool utf8, struct str *rest)
-{
-	struct transaction *transaction = stage->connection.transaction;
-	struct recipient *recipient = transaction_candidate(transaction);
-
-	return smtp_path_parse_forward(text, utf8, &transaction->arena, &recipient->path, rest);
-}
-
 /* REPLY_OK stands for "permitted". */
 static enum reply_id ask_about(struct check_stage *stage, const char *path)
 {
-	struct str rest;
-
-	assert_int_equal(set_candidate(stage, str_from(path), true, &rest), SMTP_PATH_FINE);
+	check_stage_recipient(stage, path);
 	check_stage_ask(stage);
 	assert_true(stage->is_decided);
 	if (stage->verdict.kind == VERDICT_NEXT || stage->verdict.kind == VERDICT_ALLOW)
@@ -291,6 +280,15 @@ static size_t unescape(struct str s, bool is_utf8, char *out)
 		}
 	}
 	return n;
+}
+
+static enum smtp_path_fault set_candidate(
+	struct check_stage *stage, struct str text, bool utf8, struct str *rest)
+{
+	struct transaction *transaction = stage->connection.transaction;
+	struct recipient *recipient = transaction_candidate(transaction);
+
+	return smtp_path_parse_forward(text, utf8, &transaction->arena, &recipient->path, rest);
 }
 
 /* What MAIL and RCPT with these texts come to: "accept", "reject" or "syntax-error". */
