@@ -308,7 +308,7 @@ static bool domain_parse(
 
 /* ---- Addresses ---- */
 
-static bool endpoint_value_parse(
+static bool address_parse(
 	const struct conf_field *field, struct str text, void *value, struct err *why)
 {
 	if (endpoint_parse(text, value))
@@ -316,7 +316,7 @@ static bool endpoint_value_parse(
 	return refuse_form(field, why);
 }
 
-static void endpoint_value_print(const struct conf_field *field, const void *value, struct buf *out)
+static void address_print(const struct conf_field *field, const void *value, struct buf *out)
 {
 	char text[ENDPOINT_TEXT_MAX];
 
@@ -358,24 +358,86 @@ static void network_print(const struct conf_field *field, const void *value, str
 /* ---- The table ---- */
 
 static const struct conf_value_type types[CONF_DOMAIN + 1] = {
-	[CONF_STRING] = { "text", "texts", "text", sizeof(struct str), string_parse, string_print },
-	[CONF_BOOL] = { "yes or no", "yes or no", "true or false", sizeof(bool), bool_parse,
-		bool_print },
-	[CONF_NUMBER] = { "number", "numbers", "a whole number", sizeof(uint64_t), quantity_parse,
-		quantity_print },
-	[CONF_SIZE] = { "size", "sizes", "a size such as 512, 64KB, 25MB or 2GB", sizeof(uint64_t),
-		quantity_parse, quantity_print },
-	[CONF_DURATION] = { "duration", "durations",
-		"a duration with its unit, such as 500ms, 30s, 5m, 2h or 7d", sizeof(uint64_t),
-		quantity_parse, quantity_print },
-	[CONF_ENUM] = { "word", "words", "a word", sizeof(int), enum_parse, enum_print },
-	[CONF_ENDPOINT] = { "address and port", "addresses with port",
-		"an address and port such as 192.0.2.1:25 or [2001:db8::1]:25",
-		sizeof(struct endpoint), endpoint_value_parse, endpoint_value_print },
-	[CONF_NETWORK] = { "network", "networks", "a network such as 192.0.2.0/24 or 2001:db8::/32",
-		sizeof(struct ipnet), network_parse, network_print },
-	[CONF_DOMAIN] = { "domain", "domains", "a domain such as example.com or .example.com",
-		sizeof(struct str), domain_parse, string_print },
+	[CONF_STRING] = {
+		.name = "text",
+		.plural = "texts",
+		.form = "text",
+		.sample = "\"\"",
+		.size = sizeof(struct str),
+		.parse = string_parse,
+		.print = string_print,
+	},
+	[CONF_BOOL] = {
+		.name = "yes or no",
+		.plural = "yes or no",
+		.form = "true or false",
+		.sample = "no",
+		.size = sizeof(bool),
+		.parse = bool_parse,
+		.print = bool_print,
+	},
+	[CONF_NUMBER] = {
+		.name = "number",
+		.plural = "numbers",
+		.form = "a whole number",
+		.sample = "0",
+		.size = sizeof(uint64_t),
+		.parse = quantity_parse,
+		.print = quantity_print,
+	},
+	[CONF_SIZE] = {
+		.name = "size",
+		.plural = "sizes",
+		.form = "a size such as 512, 64KB, 25MB or 2GB",
+		.sample = "0",
+		.size = sizeof(uint64_t),
+		.parse = quantity_parse,
+		.print = quantity_print,
+	},
+	[CONF_DURATION] = {
+		.name = "duration",
+		.plural = "durations",
+		.form = "a duration with its unit, such as 500ms, 30s, 5m, 2h or 7d",
+		.sample = "0",
+		.size = sizeof(uint64_t),
+		.parse = quantity_parse,
+		.print = quantity_print,
+	},
+	[CONF_ENUM] = {
+		.name = "word",
+		.plural = "words",
+		.form = "a word",
+		.size = sizeof(int),
+		.parse = enum_parse,
+		.print = enum_print,
+	},
+	[CONF_ENDPOINT] = {
+		.name = "address and port",
+		.plural = "addresses and ports",
+		.form = "an address and port such as 192.0.2.1:25 or [2001:db8::1]:25",
+		.sample = "\"127.0.0.1:25\"",
+		.size = sizeof(struct endpoint),
+		.parse = address_parse,
+		.print = address_print,
+	},
+	[CONF_NETWORK] = {
+		.name = "network",
+		.plural = "networks",
+		.form = "a network such as 192.0.2.0/24 or 2001:db8::/32",
+		.sample = "192.0.2.0/24",
+		.size = sizeof(struct ipnet),
+		.parse = network_parse,
+		.print = network_print,
+	},
+	[CONF_DOMAIN] = {
+		.name = "domain",
+		.plural = "domains",
+		.form = "a domain such as example.com or .example.com",
+		.sample = "example.com",
+		.size = sizeof(struct str),
+		.parse = domain_parse,
+		.print = string_print,
+	},
 };
 
 const struct conf_value_type *conf_value_type(enum conf_type type)

@@ -16,6 +16,7 @@ struct conf_value_type {
 	const char *name;   /* "duration" */
 	const char *plural; /* "durations" */
 	const char *form;   /* "a duration such as 500ms, 30s or 5m", for "must be ..." */
+	const char *sample; /* a value where a row has no example; NULL: the first choice */
 	size_t size;        /* of the value in the struct */
 	/* False with "must be ..." in `why`; the value is then unchanged. */
 	bool (*parse)(

@@ -35,6 +35,12 @@ struct sample_listener {
 	struct sample_tls tls;
 };
 
+struct sample_route {
+	struct conf_list domains; /* struct str */
+	struct str backend;
+	uint64_t weight;
+};
+
 struct sample_limits {
 	uint64_t message_size;
 	uint64_t recipients;
@@ -54,6 +60,7 @@ struct sample {
 	struct endpoint metrics;
 	struct conf_list plan; /* struct sample_step */
 	struct sample_limits limits;
+	struct conf_list routes; /* struct sample_route */
 	struct str secret;
 };
 
@@ -186,6 +193,29 @@ static const struct conf_field sample_listener_table[] = {
 	CONF_END
 };
 
+static const struct conf_field sample_route_table[] = {
+	{ .key = "domains",
+		.type = CONF_DOMAIN,
+		.flags = CONF_LIST,
+		.offset = offsetof(struct sample_route, domains),
+		.help = "Empty: all." },
+	{ .key = "backend",
+		.type = CONF_STRING,
+		.flags = CONF_REQUIRED,
+		.offset = offsetof(struct sample_route, backend),
+		.example = "mta",
+		.help = "Where these go. A help text that is so long that it does not fit into one "
+			"line "
+			"of the sample and is continued in the next." },
+	{ .key = "weight",
+		.type = CONF_NUMBER,
+		.offset = offsetof(struct sample_route, weight),
+		.min = 1,
+		.unit = "of 256",
+		.help = "Unset: as heavy as the others." },
+	CONF_END
+};
+
 static const struct conf_field sample_limits_table[] = {
 	{ .key = "message_size",
 		.type = CONF_SIZE,
@@ -287,6 +317,13 @@ static const struct conf_field sample_table[] = {
 		.offset = offsetof(struct sample, limits),
 		.fields = sample_limits_table,
 		.help = "How much is too much." },
+	{ .key = "routes",
+		.type = CONF_MAP,
+		.flags = CONF_LIST,
+		.offset = offsetof(struct sample, routes),
+		.fields = sample_route_table,
+		.element_size = sizeof(struct sample_route),
+		.help = "Which domains go where." },
 	{ .key = "secret",
 		.type = CONF_STRING,
 		.flags = CONF_SECRET,

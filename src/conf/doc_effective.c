@@ -1,0 +1,193 @@
+#include <stdlib.h>
+
+#include "base/xalloc.h"
+#include "conf/schema_doc.h"
+#include "doc_priv.h"
+#include "value_priv.h"
+
+struct effective {
+	struct buf *out;
+	size_t indent;
+	bool has_dash; /* the next line is the first of a list's element */
+};
+
+/* ---- Values in one line ---- */
+
+static void print_one(const struct conf_field *field, const void *value, struct buf *out)
+{
+	const struct conf_value_type *type = conf_value_type(field->type);
+
+	if (type)
+		type->print(field, value, out);
+	else
+		field->print(value, field->arg, out);
+}
+
+static void print_list(
+	const struct conf_field *field, const struct conf_list *list, struct buf *out)
+{
+	buf_write(out, STR("["));
+	for (size_t i = 0; i < list->count; i++) {
+		if (i > 0)
+			buf_write(out, STR(", "));
+		print_one(field, (const char *)list->items + i * conf_value_size(field), out);
+	}
+	buf_write(out, STR("]"));
+}
+
+static void print_value(const struct conf_field *field, const void *value, struct buf *out)
+{
+	if (conf_doc_is_list(field))
+		print_list(field, value, out);
+	else
+		print_one(field, value, out);
+}
+
+static size_t value_size(const struct conf_field *field)
+{
+	return conf_doc_is_list(field) ? sizeof(struct conf_list) : conf_value_size(field);
+}
+
+/* ---- Is it the default? ---- */
+
+/* Prints the default as the value would be printed. False for a row without the size of its
+ * value, of which only the text of the default is known. */
+static bool print_default(const struct conf_field *field, struct buf *out)
+{
+	struct conf_field table[] = { *field, CONF_END };
+	size_t size = value_size(field);
+	struct buf report;
+
+	if (size == 0)
+		return field->dflt && buf_write(out, str_from(field->dflt));
+	table[0].offset = 0;
+	table[0].flags &= ~(unsigned)CONF_REQUIRED;
+	void *value = xcalloc(1, size);
+	buf_init(&report, CONF_DOC_MAX);
+	bool is_read = conf_read_text("", STR("{}"), table, value, size, &report) == 0;
+	if (is_read)
+		print_value(field, value, out);
+	conf_free(table, value, size);
+	buf_free(&report);
+	free(value);
+	return is_read;
+}
+
+static bool is_default(const struct conf_field *field, struct str printed)
+{
+	struct buf dflt;
+
+	if (field->flags & CONF_REQUIRED)
+		return false;
+	buf_init(&dflt, CONF_DOC_MAX);
+	bool same = print_default(field, &dflt) && str_eq(buf_view(&dflt), printed);
+	buf_free(&dflt);
+	return same;
+}
+
+static bool is_zero(const char *value, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if (value[i] != 0)
+			return false;
+	return size > 0;
+}
+
+/* Zero is no value of these types that could be read back, but the absence of one. */
+static bool is_unset(const struct conf_field *field, const void *value)
+{
+	bool is_word = field->type == CONF_BOOL || field->type == CONF_ENUM;
+	bool is_number = field->type == CONF_NUMBER || field->type == CONF_SIZE ||
+			 field->type == CONF_DURATION;
+
+	if (field->dflt || conf_doc_is_list(field) || is_word || (is_number && field->min == 0))
+		return false;
+	return is_zero(value, value_size(field));
+}
+
+/* ---- Lines ---- */
+
+static void begin_line(struct effective *effective)
+{
+	buf_printf(effective->out, "%*s%s", (int)effective->indent, "",
+		effective->has_dash ? "- " : "");
+	if (effective->has_dash)
+		effective->indent += 2;
+	effective->has_dash = false;
+}
+
+static void write_value(
+	struct effective *effective, const struct conf_field *field, const void *value)
+{
+	struct buf text;
+
+	begin_line(effective);
+	if (is_unset(field, value)) {
+		buf_printf(effective->out, "# %s is not set\n", field->key);
+		return;
+	}
+	buf_init(&text, effective->out->max);
+	print_value(field, value, &text);
+	struct str printed = buf_view(&text);
+	bool is_secret = field->flags & CONF_SECRET;
+	buf_printf(effective->out, "%s: ", field->key);
+	buf_write(effective->out, is_secret ? STR("\"********\"") : printed);
+	buf_write(effective->out, is_default(field, printed) ? STR(" # default\n") : STR("\n"));
+	buf_free(&text);
+}
+
+static void write_table(
+	struct effective *effective, const struct conf_field *table, const char *base);
+
+static void write_elements(
+	struct effective *effective, const struct conf_field *field, const struct conf_list *list)
+{
+	size_t indent = effective->indent;
+
+	for (size_t i = 0; i < list->count; i++) {
+		effective->has_dash = true;
+		write_table(effective, field->fields,
+			(const char *)list->items + i * field->element_size);
+		effective->has_dash = false;
+		effective->indent = indent;
+	}
+}
+
+static void write_mapping(
+	struct effective *effective, const struct conf_field *field, const void *value)
+{
+	const struct conf_list *list = conf_doc_is_list(field) ? value : NULL;
+
+	begin_line(effective);
+	if (list && list->count == 0) {
+		buf_printf(
+			effective->out, "%s: []%s\n", field->key, field->dflt ? "" : " # default");
+		return;
+	}
+	buf_printf(effective->out, "%s:\n", field->key);
+	effective->indent += 2;
+	if (list)
+		write_elements(effective, field, list);
+	else
+		write_table(effective, field->fields, value);
+	effective->indent -= 2;
+}
+
+static void write_table(
+	struct effective *effective, const struct conf_field *table, const char *base)
+{
+	for (; table->key; table++) {
+		const void *value = base + table->offset;
+		if (table->type == CONF_MAP)
+			write_mapping(effective, table, value);
+		else if (table->type != CONF_CUSTOM || table->print)
+			write_value(effective, table, value);
+	}
+}
+
+void conf_doc_effective(const struct conf_field *table, const void *value, struct buf *out)
+{
+	struct effective effective = { .out = out };
+
+	write_table(&effective, table, value);
+}
