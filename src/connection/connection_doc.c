@@ -2,6 +2,8 @@
  * docs/connection.md, from the tables; its example is a trace line of the same code that writes
  * the traces.
  */
+#include "connection/connection.h"
+
 #include "base/assert.h"
 #include "connection/ending.h"
 #include "connection/trace.h"

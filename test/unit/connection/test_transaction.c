@@ -5,18 +5,26 @@
 
 #define ARENA_MAX 8192
 
-static struct str address_of(struct recipient *recipient)
-{
-	return recipient->path.address;
-}
-
-static void set_candidate(struct transaction *transaction, struct str address)
+/* Every text of a recipient holds `text`, in the candidate's own arena. */
+static void set_candidate(struct transaction *transaction, struct str text)
 {
 	struct recipient *recipient = transaction_candidate(transaction);
+	struct str *const texts[] = { &recipient->path.original, &recipient->path.user,
+		&recipient->path.host, &recipient->path.address, &recipient->params.notify,
+		&recipient->params.orcpt };
 
-	assert_true(arena_str(&transaction->candidate_arena, address, &recipient->path.address));
-	assert_true(
-		arena_str(&transaction->candidate_arena, STR("NEVER"), &recipient->params.notify));
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		assert_true(arena_str(&transaction->candidate_arena, text, texts[i]));
+}
+
+static void check_recipient(const struct recipient *recipient, struct str text)
+{
+	assert_str_equal(recipient->path.original, text);
+	assert_str_equal(recipient->path.user, text);
+	assert_str_equal(recipient->path.host, text);
+	assert_str_equal(recipient->path.address, text);
+	assert_str_equal(recipient->params.notify, text);
+	assert_str_equal(recipient->params.orcpt, text);
 }
 
 static void finish(struct connection *connection)
@@ -100,8 +108,7 @@ static void test_recipients_keep_their_order(void **state)
 	STAILQ_FOREACH(recipient, &transaction->rcpt_to, link)
 	{
 		snprintf(text, sizeof(text), "r%d@example.org", i);
-		assert_str_equal(address_of(recipient), str_from(text));
-		assert_str_equal(recipient->params.notify, STR("NEVER"));
+		check_recipient(recipient, str_from(text));
 		i += 2;
 	}
 	assert_int_equal(i, 20);
