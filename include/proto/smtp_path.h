@@ -9,7 +9,9 @@
  *   Mailbox        = Local-part "@" ( Domain / address-literal )
  *
  * The domain is what stands behind the last unquoted "@". It is kept in lower case, its U-labels
- * as A-labels (strict IDNA 2008: no mapping, so nothing that was not sent can be matched).
+ * as A-labels (strict IDNA 2008: no mapping, so nothing that was not sent can be matched). An
+ * underscore is taken in a domain, as other servers do; a dot at its end is not, nor a last label
+ * of digits only ("192.0.2.1" without brackets).
  */
 #ifndef PROTO_SMTP_PATH_H
 #define PROTO_SMTP_PATH_H
@@ -19,8 +21,8 @@
 #include "base/arena.h"
 #include "base/str.h"
 
-#define SMTP_PATH_MAX 256  /* RFC 5321 4.5.3.1.3, "<" and ">" included */
-#define SMTP_LOCAL_MAX 64  /* RFC 5321 4.5.3.1.1 */
+#define SMTP_PATH_MAX 256 /* RFC 5321 4.5.3.1.3, "<" and ">" included */
+#define SMTP_LOCAL_MAX 64 /* RFC 5321 4.5.3.1.1 */
 #define SMTP_DOMAIN_MAX 255
 
 enum smtp_path_fault {
@@ -33,7 +35,7 @@ enum smtp_path_fault {
 };
 
 enum smtp_domain_kind {
-	SMTP_DOMAIN_NONE,    /* "<>" and "<Postmaster>" */
+	SMTP_DOMAIN_NONE, /* "<>" and "<Postmaster>" */
 	SMTP_DOMAIN_NAME,
 	SMTP_DOMAIN_LITERAL, /* "[192.0.2.1]", "[IPv6:…]" */
 };
@@ -42,8 +44,10 @@ enum smtp_domain_kind {
 struct smtp_path {
 	struct str original; /* exactly as sent, "<" and ">" included */
 	struct str user;     /* local part as sent, quotes kept; "" for "<>" */
-	struct str host;     /* lower case, A-labels; literals with their brackets; "" when none */
-	struct str address;  /* canonical: user@host, user alone for Postmaster, "" for "<>" */
+	struct str host;     /* lower case, A-labels; literals as "[192.0.2.1]" and
+			      * "[IPv6:2001:db8::1]"; "" when there is none */
+	struct str address;  /* canonical: user@host, user alone for Postmaster, "" for "<>"; at
+			      * most SMTP_PATH_MAX - 2 bytes */
 	enum smtp_domain_kind domain_kind;
 	bool has_source_route; /* "@a,@b:" stood in front; it is not part of anything above */
 	bool is_utf8;          /* the local part or the original domain is not ASCII */
@@ -51,13 +55,14 @@ struct smtp_path {
 
 /*
  * Parses the path at the front of `text` ("<…>" and what follows it). *rest gets what stands
- * behind ">" (parameters, with the space in front). `utf8` allows UTF-8; call again with it when
- * the parameters turn out to hold SMTPUTF8.
+ * behind ">": nothing, or parameters with the space in front. `utf8` allows UTF-8; call again
+ * with it when the parameters turn out to hold SMTPUTF8: *rest is also set with the fault
+ * SMTP_PATH_UTF8 when the path was otherwise well formed up to its ">", and empty with others.
  */
-enum smtp_path_fault smtp_path_parse_reverse(struct str text, bool utf8, struct arena *arena,
-	struct smtp_path *path, struct str *rest);
-enum smtp_path_fault smtp_path_parse_forward(struct str text, bool utf8, struct arena *arena,
-	struct smtp_path *path, struct str *rest);
+enum smtp_path_fault smtp_path_parse_reverse(
+	struct str text, bool utf8, struct arena *arena, struct smtp_path *path, struct str *rest);
+enum smtp_path_fault smtp_path_parse_forward(
+	struct str text, bool utf8, struct arena *arena, struct smtp_path *path, struct str *rest);
 
 /* "<>". */
 bool smtp_path_is_null(const struct smtp_path *path);
@@ -65,14 +70,15 @@ bool smtp_path_is_null(const struct smtp_path *path);
 bool smtp_path_is_bare_postmaster(const struct smtp_path *path);
 
 /*
- * Local parts that ask another server to route further: % ! or @ (which can only be quoted), or
- * a colon or slash route. See relay-policy.md.
+ * Local parts that ask another server to route further: % ! @ or : anywhere in it, quoted or not
+ * (@ and : can only be quoted). A slash is an ordinary character.
  */
 bool smtp_path_has_routing_local_part(const struct smtp_path *path);
 
 /*
- * Is `text` a host name of letters, digits, hyphens, underscores and dots, each label 1-63 and
- * the whole at most 255 bytes? `needs_dot` asks for at least two labels.
+ * Is `text` a host name of letters, digits, hyphens (neither first nor last in a label),
+ * underscores and dots, each label 1-63 and the whole at most 255 bytes? A dot at the end is
+ * refused. `needs_dot` asks for at least two labels.
  */
 bool smtp_is_host_name(struct str text, bool needs_dot);
 /* "[192.0.2.1]" or "[IPv6:2001:db8::1]". */
