@@ -7,6 +7,10 @@
  *   Received: from HELO (HOST [IP])
  *           by HOSTNAME (gatepost) with ESMTP id UUID.1
  *           for <user@example.com>; Sun, 22 Nov 2026 09:05:58 +0000
+ *
+ * With TLS a line "(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)" follows the first, with
+ * " at balancer" in it when the balancer ended it; a hello that is no name is shown in a line
+ * "(it said x?y)". Whatever the bytes given, the outcome is exactly one field.
  */
 #ifndef PROTO_RECEIVED_H
 #define PROTO_RECEIVED_H
@@ -19,17 +23,18 @@
 #include "base/str.h"
 
 struct received {
-	struct str hello;          /* as the client gave it; empty: none */
-	struct str host;           /* confirmed name of the client; empty: "unknown" */
+	struct str hello; /* as the client gave it; empty: none */
+	struct str host;  /* confirmed name of the client; empty: "unknown" */
 	struct ipaddr client;
-	struct str hostname;       /* ours */
-	struct str id;             /* the transaction's */
-	struct str recipient;      /* canonical address, without "<>"; empty: no `for` clause */
-	struct str tls_version;    /* empty: no TLS */
+	struct str hostname;    /* ours */
+	struct str id;          /* the transaction's */
+	struct str recipient;   /* canonical address, without "<>"; no `for` clause when it is
+				 * empty, needs quotes, or is UTF-8 without `smtputf8` */
+	struct str tls_version; /* empty: no TLS */
 	struct str tls_cipher;
-	bool tls_offloaded;        /* ended at the balancer */
+	bool tls_offloaded; /* ended at the balancer */
 	bool esmtp, authenticated, smtputf8;
-	time_t time;               /* seconds since 1970; printed in UTC */
+	time_t time; /* seconds since 1970, up to the year 9999; printed in UTC */
 };
 
 #define RECEIVED_MAX 2048

@@ -1,0 +1,153 @@
+#include "proto/received.h"
+
+#include "base/assert.h"
+#include "base/idn.h"
+#include "proto/smtp_path.h"
+
+#define HELLO_SHOWN_MAX 64
+#define WORD_MAX 64 /* of the TLS version and cipher */
+#define ID_MAX 128
+
+/* The last second of the year 9999: four digits are all that RFC 5322 section 3.3 knows. */
+#define TIME_MAX 253402300799
+
+static void put(struct buf *out, struct str text)
+{
+	bool done = buf_write(out, text);
+
+	ASSERT(done);
+}
+
+/* ---- Cleaning: nothing foreign may end a line, a comment or the field ------------------- */
+
+static bool is_harmless(char c)
+{
+	return ascii_is_alnum(c) || c == '-' || c == '_' || c == '.' || c == ':';
+}
+
+static void put_clean(struct buf *out, struct str text, size_t max)
+{
+	text = str_range(text, 0, max);
+	for (size_t i = 0; i < text.n; i++)
+		put(out, is_harmless(text.p[i]) ? str_make(&text.p[i], 1) : STR("?"));
+}
+
+static struct str host_or(struct str name, struct str instead)
+{
+	return smtp_is_host_name(name, false) ? name : instead;
+}
+
+/*
+ * A recipient that can be shown without quoting: no quoted local part, and UTF-8 only where the
+ * message is internationalised. Others are left out; `for` is optional.
+ */
+static bool is_plain_recipient(struct str address, bool smtputf8)
+{
+	static const struct str specials = STR_INIT("\"\\()<>,; ");
+
+	if (address.n == 0 || address.n > SMTP_PATH_MAX)
+		return false;
+	for (size_t i = 0; i < address.n; i++)
+		if (ascii_is_control(address.p[i]) || str_find(specials, address.p[i]) < specials.n)
+			return false;
+	return idn_is_ascii(address) || (smtputf8 && idn_is_utf8(address));
+}
+
+/* ---- Clauses, in the order of RFC 5321 section 4.4 -------------------------------------- */
+
+static void put_from(const struct received *received, struct buf *out)
+{
+	struct str hello = received->hello;
+	bool is_valid = smtp_is_host_name(hello, false) || smtp_is_address_literal(hello);
+	char ip[IPADDR_TEXT_MAX];
+
+	put(out, STR("Received: from "));
+	put(out, is_valid ? hello : STR("unknown-helo"));
+	put(out, STR(" ("));
+	put(out, host_or(received->host, STR("unknown")));
+	put(out, ipaddr_is_v4(&received->client) ? STR(" [") : STR(" [IPv6:"));
+	put(out, str_from(ipaddr_print(&received->client, ip)));
+	put(out, STR("])"));
+	if (is_valid || hello.n == 0)
+		return;
+	put(out, STR("\r\n\t(it said "));
+	put_clean(out, hello, HELLO_SHOWN_MAX);
+	put(out, STR(")"));
+}
+
+static void put_tls(const struct received *received, struct buf *out)
+{
+	if (received->tls_version.n == 0)
+		return;
+	put(out, STR("\r\n\t(using "));
+	put_clean(out, received->tls_version, WORD_MAX);
+	if (received->tls_cipher.n > 0)
+		put(out, STR(" with cipher "));
+	put_clean(out, received->tls_cipher, WORD_MAX);
+	put(out, received->tls_offloaded ? STR(" at balancer)") : STR(")"));
+}
+
+/*
+ * RFC 3848: ESMTP, with S for TLS and A for authentication; RFC 6531 section 4.3 the same behind
+ * "UTF8". There are no such words for a session that began with HELO.
+ */
+static void put_with(const struct received *received, struct buf *out)
+{
+	if (received->smtputf8)
+		put(out, STR("UTF8SMTP"));
+	else
+		put(out, received->esmtp ? STR("ESMTP") : STR("SMTP"));
+	if (!received->esmtp && !received->smtputf8)
+		return;
+	if (received->tls_version.n > 0)
+		put(out, STR("S"));
+	if (received->authenticated)
+		put(out, STR("A"));
+}
+
+static void put_by(const struct received *received, struct buf *out)
+{
+	put(out, STR("\r\n\tby "));
+	put(out, host_or(received->hostname, STR("localhost")));
+	put(out, STR(" (gatepost) with "));
+	put_with(received, out);
+	put(out, STR(" id "));
+	put_clean(out, received->id.n > 0 ? received->id : STR("unknown"), ID_MAX);
+}
+
+static void put_for(const struct received *received, struct buf *out)
+{
+	if (!is_plain_recipient(received->recipient, received->smtputf8)) {
+		put(out, STR(";\r\n\t"));
+		return;
+	}
+	put(out, STR("\r\n\tfor <"));
+	put(out, received->recipient);
+	put(out, STR(">; "));
+}
+
+/* date-time of RFC 5322 section 3.3; the names are English in any locale. */
+static void put_date(time_t when, struct buf *out)
+{
+	static const char days[][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
+	static const char months[][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug",
+		"Sep", "Oct", "Nov", "Dec" };
+	struct tm tm;
+
+	if (when < 0 || when > TIME_MAX)
+		when = 0;
+	bool done = gmtime_r(&when, &tm) &&
+		    buf_printf(out, "%s, %d %s %d %02d:%02d:%02d +0000\r\n", days[tm.tm_wday],
+			    tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
+			    tm.tm_sec);
+	ASSERT(done);
+}
+
+void received_print(const struct received *received, struct buf *out)
+{
+	put_from(received, out);
+	put_tls(received, out);
+	put_by(received, out);
+	put_for(received, out);
+	put_date(received->time, out);
+}
