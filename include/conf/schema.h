@@ -141,7 +141,7 @@ void conf_read_map(struct conf_node *node, const struct conf_field *table, void 
 	size_t size, struct conf_errors *errors);
 
 /* Prints a value, or a mapping, as one line of YAML flow that reads back to the same; for the
- * `print` of CUSTOM rows. Secrets are masked. */
+ * `print` of CUSTOM rows. Secrets are masked; what is not set and has no default is left out. */
 void conf_print_value(const struct conf_field *field, const void *value, struct buf *out);
 void conf_print_map(const struct conf_field *table, const void *value, struct buf *out);
 

@@ -11,44 +11,12 @@ struct effective {
 	bool has_dash; /* the next line is the first of a list's element */
 };
 
-/* ---- Values in one line ---- */
-
-static void print_one(const struct conf_field *field, const void *value, struct buf *out)
-{
-	const struct conf_value_type *type = conf_value_type(field->type);
-
-	if (type)
-		type->print(field, value, out);
-	else
-		field->print(value, field->arg, out);
-}
-
-static void print_list(
-	const struct conf_field *field, const struct conf_list *list, struct buf *out)
-{
-	buf_write(out, STR("["));
-	for (size_t i = 0; i < list->count; i++) {
-		if (i > 0)
-			buf_write(out, STR(", "));
-		print_one(field, (const char *)list->items + i * conf_value_size(field), out);
-	}
-	buf_write(out, STR("]"));
-}
-
-static void print_value(const struct conf_field *field, const void *value, struct buf *out)
-{
-	if (conf_doc_is_list(field))
-		print_list(field, value, out);
-	else
-		print_one(field, value, out);
-}
+/* ---- Is it the default? ---- */
 
 static size_t value_size(const struct conf_field *field)
 {
 	return conf_doc_is_list(field) ? sizeof(struct conf_list) : conf_value_size(field);
 }
-
-/* ---- Is it the default? ---- */
 
 /* Prints the default as the value would be printed. False for a row without the size of its
  * value, of which only the text of the default is known. */
@@ -66,7 +34,7 @@ static bool print_default(const struct conf_field *field, struct buf *out)
 	buf_init(&report, CONF_DOC_MAX);
 	bool is_read = conf_read_text("", STR("{}"), table, value, size, &report) == 0;
 	if (is_read)
-		print_value(field, value, out);
+		conf_print_value(field, value, out);
 	conf_free(table, value, size);
 	buf_free(&report);
 	free(value);
@@ -77,32 +45,12 @@ static bool is_default(const struct conf_field *field, struct str printed)
 {
 	struct buf dflt;
 
-	if (field->flags & CONF_REQUIRED)
+	if (field->flags & (CONF_REQUIRED | CONF_SECRET))
 		return false;
 	buf_init(&dflt, CONF_DOC_MAX);
 	bool same = print_default(field, &dflt) && str_eq(buf_view(&dflt), printed);
 	buf_free(&dflt);
 	return same;
-}
-
-static bool is_zero(const char *value, size_t size)
-{
-	for (size_t i = 0; i < size; i++)
-		if (value[i] != 0)
-			return false;
-	return size > 0;
-}
-
-/* Zero is no value of these types that could be read back, but the absence of one. */
-static bool is_unset(const struct conf_field *field, const void *value)
-{
-	bool is_word = field->type == CONF_BOOL || field->type == CONF_ENUM;
-	bool is_number = field->type == CONF_NUMBER || field->type == CONF_SIZE ||
-			 field->type == CONF_DURATION;
-
-	if (field->dflt || conf_doc_is_list(field) || is_word || (is_number && field->min == 0))
-		return false;
-	return is_zero(value, value_size(field));
 }
 
 /* ---- Lines ---- */
@@ -122,16 +70,15 @@ static void write_value(
 	struct buf text;
 
 	begin_line(effective);
-	if (is_unset(field, value)) {
+	if (conf_value_is_unset(field, value)) {
 		buf_printf(effective->out, "# %s is not set\n", field->key);
 		return;
 	}
 	buf_init(&text, effective->out->max);
-	print_value(field, value, &text);
+	conf_print_value(field, value, &text);
 	struct str printed = buf_view(&text);
-	bool is_secret = field->flags & CONF_SECRET;
 	buf_printf(effective->out, "%s: ", field->key);
-	buf_write(effective->out, is_secret ? STR("\"********\"") : printed);
+	buf_write(effective->out, printed);
 	buf_write(effective->out, is_default(field, printed) ? STR(" # default\n") : STR("\n"));
 	buf_free(&text);
 }

@@ -36,9 +36,9 @@ void conf_print_value(const struct conf_field *field, const void *value, struct 
 		print_element(field, value, out);
 }
 
-static bool is_printed(const struct conf_field *field)
+static bool is_printed(const struct conf_field *field, const void *value)
 {
-	return field->type != CONF_CUSTOM || field->print;
+	return (field->type != CONF_CUSTOM || field->print) && !conf_value_is_unset(field, value);
 }
 
 void conf_print_map(const struct conf_field *table, const void *value, struct buf *out)
@@ -47,10 +47,11 @@ void conf_print_map(const struct conf_field *table, const void *value, struct bu
 
 	buf_write(out, STR("{"));
 	for (const struct conf_field *field = table; field->key; field++) {
-		if (!is_printed(field))
+		const void *part = (const char *)value + field->offset;
+		if (!is_printed(field, part))
 			continue;
 		buf_printf(out, "%s%s: ", separator, field->key);
-		conf_print_value(field, (const char *)value + field->offset, out);
+		conf_print_value(field, part, out);
 		separator = ", ";
 	}
 	buf_write(out, STR("}"));

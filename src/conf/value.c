@@ -453,3 +453,24 @@ size_t conf_value_size(const struct conf_field *field)
 
 	return type ? type->size : field->element_size;
 }
+
+static bool is_zero(const char *value, size_t size)
+{
+	for (size_t i = 0; i < size; i++)
+		if (value[i] != 0)
+			return false;
+	return size > 0;
+}
+
+/* A row with a default cannot be unset, a list is empty at least. */
+bool conf_value_is_unset(const struct conf_field *field, const void *value)
+{
+	bool is_word = field->type == CONF_BOOL || field->type == CONF_ENUM;
+	bool is_number = field->type == CONF_NUMBER || field->type == CONF_SIZE ||
+			 field->type == CONF_DURATION;
+
+	if (field->dflt || field->flags & CONF_LIST || field->type == CONF_MAP || is_word ||
+		(is_number && field->min == 0))
+		return false;
+	return is_zero(value, conf_value_size(field));
+}

@@ -31,6 +31,9 @@ const struct conf_value_type *conf_value_type(enum conf_type type);
 /* Bytes of one element of the row. */
 size_t conf_value_size(const struct conf_field *field);
 
+/* Is the value zero where zero is no value that could be read back, but the absence of one? */
+bool conf_value_is_unset(const struct conf_field *field, const void *value);
+
 /* "1s to 10m", "at least 1", or nothing when the row has no bounds. */
 void conf_value_range(const struct conf_field *field, struct buf *out);
 

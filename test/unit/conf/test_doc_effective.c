@@ -57,7 +57,7 @@ static void test_page(void **state)
 		"    tls:\n"
 		"      mode: \"off\" # default\n"
 		"      # certificate is not set\n"
-		"      password: \"********\"\n"
+		"      password: \"***\"\n"
 		"  - name: \"2\"\n"
 		"    bind: [\"0.0.0.0:26\"]\n"
 		"    trusted_proxies: [127.0.0.0/8, \"::1/128\"] # default\n"
@@ -82,7 +82,26 @@ static void test_page(void **state)
 		"  - domains: [.de]\n"
 		"    backend: b\n"
 		"    weight: 3\n"
-		"secret: \"********\"\n");
+		"secret: \"***\"\n");
+}
+
+/* The same in one line, without what is not set. */
+static void test_flow(void **state)
+{
+	struct sample sample;
+	struct buf out;
+
+	(void)state;
+	read_good(
+		STR("hostname: a.example\nlisteners: [{bind: '0.0.0.0:25', tls: {password: x}}]\n"),
+		&sample);
+	buf_init(&out, 4096);
+	conf_print_map(sample_listener_table, sample.listeners.items, &out);
+	assert_true(str_eq(buf_view(&out), STR("{name: mx, bind: [\"0.0.0.0:25\"], "
+					       "trusted_proxies: [127.0.0.0/8, \"::1/128\"],"
+					       " tls: {mode: \"off\", password: \"***\"}}")));
+	buf_free(&out);
+	conf_free(sample_table, &sample, sizeof(sample));
 }
 
 /* ---- Whatever was read is printed so that it reads back the same ---- */
@@ -267,6 +286,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_page),
+		cmocka_unit_test(test_flow),
 		cmocka_unit_test(test_reads_back),
 	};
 
