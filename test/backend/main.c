@@ -101,6 +101,8 @@ static int listen_all(struct backend *backend, struct err *err)
 	backend->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (backend->epoll < 0)
 		return err_errno(err, "epoll_create1");
+	if (server_catch_signals(backend, err) < 0)
+		return -1;
 	for (size_t i = 0; i < backend->options.listen_count; i++)
 		if (server_listen(backend, backend->options.listen[i], err) < 0)
 			return -1;

@@ -28,11 +28,11 @@ struct listener {
 static struct listener listeners[LISTEN_MAX]; /* epoll points at them: for good */
 static size_t listener_count;
 
-struct signals {
+static struct signals {
 	struct watch watch;
 	struct backend *backend;
 	int fd;
-};
+} signals;
 
 static int watch(struct backend *backend, int fd, struct watch *watch, struct err *err)
 {
@@ -141,21 +141,21 @@ static void read_faults_again(struct backend *backend)
 	fflush(stdout);
 }
 
-static void take_signal(struct watch *watch, uint32_t events)
+static void take_signal(struct watch *unused, uint32_t events)
 {
-	struct signals *signals = (struct signals *)watch;
 	struct signalfd_siginfo info;
 
+	(void)unused;
 	(void)events;
-	if (read(signals->fd, &info, sizeof(info)) != sizeof(info))
+	if (read(signals.fd, &info, sizeof(info)) != sizeof(info))
 		return;
 	if (info.ssi_signo == SIGHUP)
-		read_faults_again(signals->backend);
+		read_faults_again(signals.backend);
 	else
-		signals->backend->is_ending = true;
+		signals.backend->is_ending = true;
 }
 
-static int open_signals(struct signals *signals, struct backend *backend, struct err *err)
+int server_catch_signals(struct backend *backend, struct err *err)
 {
 	sigset_t set;
 
@@ -164,10 +164,10 @@ static int open_signals(struct signals *signals, struct backend *backend, struct
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
-	*signals = (struct signals){ { take_signal }, backend, signalfd(-1, &set, SFD_CLOEXEC) };
-	if (signals->fd < 0)
+	signals = (struct signals){ { take_signal }, backend, signalfd(-1, &set, SFD_CLOEXEC) };
+	if (signals.fd < 0)
 		return err_errno(err, "signalfd");
-	return watch(backend, signals->fd, &signals->watch, err);
+	return watch(backend, signals.fd, &signals.watch, err);
 }
 
 /* ---- The loop ------------------------------------------------------------------------------------- */
@@ -225,10 +225,6 @@ static int turn(struct backend *backend, struct err *err)
 
 int server_run(struct backend *backend, struct err *err)
 {
-	struct signals signals;
-
-	if (open_signals(&signals, backend, err) < 0)
-		return -1;
 	while (!backend->is_ending)
 		if (turn(backend, err) < 0)
 			return -1;

@@ -8,6 +8,10 @@
 /* "127.0.0.1:0", "[::1]:2525"; prints the JSON line that says where it listens. */
 int server_listen(struct backend *backend, const char *address, struct err *err);
 
+/* From now on signals wait for server_run(). Before server_listen(): whoever reads that it
+ * listens may send one. */
+int server_catch_signals(struct backend *backend, struct err *err);
+
 /* Runs until SIGTERM or SIGINT; SIGHUP reads the file of faults again. */
 int server_run(struct backend *backend, struct err *err);
 

@@ -84,7 +84,8 @@ class Backend:
         """Ends it with SIGTERM; returns its summary, None if it had ended before."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(10)
+            if self.process.wait(10) != 0:
+                raise RuntimeError(f"smtp-backend ended with exit code {self.process.returncode}")
             self._wait(lambda: any("messages" in line for line in self._lines))
             self.summary = next(line for line in self._lines if "messages" in line)
         return self.summary
