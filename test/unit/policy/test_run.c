@@ -30,7 +30,9 @@ enum manner {
 
 struct actor {
 	enum manner manner;
-	enum manner then; /* of CANCELS */
+	enum manner then; /* of CANCELS; of a resumed one with `waits_again` */
+	bool waits_again;
+	bool cancels_in_abandon;
 	struct verdict verdict;
 	unsigned asked, resumed, abandoned;
 	struct policy_question *question;
@@ -96,6 +98,8 @@ static struct verdict actor_resume(struct policy_question *question, enum policy
 
 	actor->resumed++;
 	tell(event == POLICY_EVENT_WOKEN ? "woken" : "named");
+	if (actor->waits_again)
+		return act(actor, actor->then);
 	return actor->manner == NAPPING ? act(actor, NAPPING) : actor->verdict;
 }
 
@@ -105,6 +109,8 @@ static void actor_abandon(struct policy_question *question)
 
 	actor->abandoned++;
 	tell("abandon");
+	if (actor->cancels_in_abandon)
+		policy_run_cancel(actor->run);
 }
 
 static const struct policy_check actor_check = {
@@ -416,6 +422,20 @@ static void test_cancel_inside_ask(void **state)
 	}
 }
 
+static void test_cancel_inside_abandon(void **state)
+{
+	struct stage *stage = set_up();
+	struct actor *actor = add(stage, &actor_check, LATER, verdict_next());
+
+	(void)state;
+	actor->cancels_in_abandon = true;
+	start(stage);
+	fake_advance(&stage->fake, stage->run, DEADLINE);
+	assert_string_equal(story, "abandon ");
+	assert_int_equal(stage->decided, 0);
+	tear_down(stage);
+}
+
 /* ---- Rule 7: the owner may free the run when it is decided ---- */
 
 static void free_after(enum manner manner)
@@ -522,6 +542,45 @@ static void test_late_timer(void **state)
 	policy_run_expired(stage->run);
 	assert_string_equal(story, "woken decided ");
 	tear_down(stage);
+}
+
+/* … unless the deadline was. */
+static void test_late_timer_after_deadline(void **state)
+{
+	struct stage *stage = set_up();
+
+	(void)state;
+	add(stage, &actor_check, SLEEPING, verdict_next());
+	stage->steps[0].deadline_ms = 99;
+	start(stage);
+	stage->fake.now_ms += 10 * DEADLINE;
+	policy_run_expired(stage->run);
+	assert_string_equal(story, "abandon decided ");
+	tear_down(stage);
+}
+
+/* What a check waits for holds once: it is not resumed again for the same reason. */
+static void test_waits_hold_once(void **state)
+{
+	static const enum manner manners[] = { SLEEPING, FOR_NAME };
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		struct stage *stage = set_up();
+		struct actor *actor = add(stage, &actor_check, manners[i], verdict_next());
+		actor->waits_again = true;
+		actor->then = LATER;
+		start(stage);
+		for (unsigned n = 0; n < 3; n++) {
+			policy_run_event(stage->run, POLICY_EVENT_CLIENT_NAME);
+			stage->fake.now_ms += 150;
+			policy_run_expired(stage->run);
+		}
+		assert_int_equal(actor->resumed, 1);
+		fake_advance(&stage->fake, stage->run, DEADLINE);
+		assert_int_equal(stage->verdict.kind, VERDICT_DEFER);
+		tear_down(stage);
+	}
 }
 
 static void test_event(void **state)
@@ -788,12 +847,15 @@ int main(void)
 		cmocka_unit_test(test_deadline),
 		cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_cancel_inside_ask),
+		cmocka_unit_test(test_cancel_inside_abandon),
 		cmocka_unit_test(test_free_when_decided),
 		cmocka_unit_test(test_one_stage_at_a_time),
 		cmocka_unit_test(test_next_stage_from_decided),
 		cmocka_unit_test(test_sleep),
 		cmocka_unit_test(test_sleep_is_bounded_by_deadline),
 		cmocka_unit_test(test_late_timer),
+		cmocka_unit_test(test_late_timer_after_deadline),
+		cmocka_unit_test(test_waits_hold_once),
 		cmocka_unit_test(test_event),
 		cmocka_unit_test(test_wait_needs_deadline),
 		cmocka_unit_test(test_empty_stage),
