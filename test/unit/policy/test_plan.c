@@ -364,6 +364,27 @@ static void test_checks(void **state)
 	assert_null(policy_check_find(STR("")));
 }
 
+/* Every setting of every check is named on the check's page. */
+static void test_pages(void **state)
+{
+	(void)state;
+	for (size_t i = 0; policy_checks[i]; i++) {
+		const struct policy_check *check = policy_checks[i];
+		const struct conf_field *fields =
+			check == &relay_check ? relay_fields : check->fields;
+		char path[512], key[64];
+		snprintf(path, sizeof(path), "%s/docs/policy/%s.md", PROJECT_SOURCE_DIR_,
+			check->name);
+		struct str page = vectors_read(path);
+		for (const struct conf_field *field = fields; field->key; field++) {
+			int n = snprintf(key, sizeof(key), "| `%s` |", field->key);
+			if (!memmem(page.p, page.n, key, (size_t)n))
+				fail_msg("%s does not name %s", path, field->key);
+		}
+		free((void *)(uintptr_t)page.p);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -380,6 +401,7 @@ int main(void)
 		cmocka_unit_test(test_reference),
 		cmocka_unit_test(test_schema),
 		cmocka_unit_test(test_checks),
+		cmocka_unit_test(test_pages),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
