@@ -74,7 +74,7 @@ size_t body_decode(struct body *body, struct str input, const struct body_sink *
 
 static bool is_blank(char c)
 {
-	return c == ' ' || c == '\t' || c == '\0';
+	return c == ' ' || c == '\t' || c == '\v' || c == '\f' || c == '\0';
 }
 
 /* Behind a dot at the start of a line. True at the end of data. */
@@ -93,6 +93,14 @@ static bool after_dot(struct body *body, char c, const struct body_sink *sink)
 	return false;
 }
 
+/* A NUL at the start of a line does not count: C strings would not show it either. */
+static enum body_state next_state(const struct body *body, char c)
+{
+	if (c == '\r' || c == '\n')
+		return BODY_LINE_START;
+	return c == '\0' ? body->state : BODY_IN_LINE;
+}
+
 size_t body_decode_lenient(
 	struct body *body, struct str input, const struct body_sink *sink, bool *is_done)
 {
@@ -106,7 +114,7 @@ size_t body_decode_lenient(
 			body->state = BODY_DOT;
 		} else {
 			sink->write(sink->context, str_make(&c, 1));
-			body->state = c == '\r' || c == '\n' ? BODY_LINE_START : BODY_IN_LINE;
+			body->state = next_state(body, c);
 		}
 	}
 	*is_done = false;

@@ -3,7 +3,7 @@
  * takes the doubled dots out.
  *
  * Strict: only CR LF "." CR LF ends the data. Lenient is the vulnerable server of the smuggling
- * tests: CR, LF and CR LF are all line ends, and blanks or NULs behind the dot do not matter.
+ * tests: CR, LF and CR LF are all line ends; NULs around the dot and blanks behind it do not matter.
  */
 #ifndef BACKEND_BODY_H
 #define BACKEND_BODY_H

@@ -92,6 +92,12 @@ static int read_v1_line(struct str line, struct proxy_header *header)
 	return 1;
 }
 
+/* In what is before the first CR LF; a CR at its end may still become one. */
+static bool has_lone_newline(struct str text)
+{
+	return str_find(text, '\n') < text.n || str_find(text, '\r') + 1 < text.n;
+}
+
 static int read_v1(struct str input, struct proxy_header *header, size_t *length)
 {
 	struct str seen = str_range(input, 0, V1_MAX);
@@ -100,6 +106,8 @@ static int read_v1(struct str input, struct proxy_header *header, size_t *length
 	header->version = 1;
 	if (!str_starts_with(seen, str_range(STR("PROXY "), 0, seen.n)))
 		return broken(header, "v1: does not begin with PROXY");
+	if (has_lone_newline(str_range(seen, 0, end ? (size_t)(end - seen.p) : seen.n)))
+		return broken(header, "v1: lone CR or LF");
 	if (!end)
 		return seen.n < V1_MAX ? 0 : broken(header, "v1: no CR LF in 107 bytes");
 	*length = (size_t)(end - seen.p) + 2;

@@ -172,7 +172,7 @@ def test_only_the_true_end_ends_the_data(backend, shape):
 
 
 @pytest.mark.parametrize("end", [b"\n.\n", b"\r.\r", b"\r\n.\n", b"\n.\r\n", b"\r\n.\r", b"\r.\n",
-                                 b"\r\n.\r\n", b"\r\n. \r\n", b"\r\n.\0\n", b"\n.\r\r\n"])
+                                 b"\r\n.\r\n", b"\r\n. \r\n", b"\r\n.\0\n", b"\r\n\0.\f\r\n", b"\n.\r\r\n"])
 def test_the_lenient_backend_is_smuggled(end):
     smuggled = b"MAIL FROM:<evil@example.net>\nRCPT TO:<b@example.com>\nDATA\ntwo\r\n.\r\n"
     with Backend("--lenient-eod") as backend, Raw(backend) as raw:
@@ -367,7 +367,8 @@ def test_proxy_header(mode, header, source, destination):
 
 
 @pytest.mark.parametrize("mode, header", [
-    ("v1", b"EHLO x\r\n"), ("v1", v2(ADDRESSES)), ("v1", b"PROXY TCP4 192.0.2.1\r\n"),
+    ("v1", b"EHLO x\r\n"), ("v1", b"PROXY UNKNOWN\n"), ("v1", b"PROXY UNKNOWN\rx"),
+    ("v1", v2(ADDRESSES)), ("v1", b"PROXY TCP4 192.0.2.1\r\n"),
     ("v1", b"PROXY TCP4 192.0.2.01 198.51.100.2 1 2\r\n"), ("v1", b"PROXY tcp4 a b 1 2\r\n"),
     ("v1", b"PROXY TCP4 192.0.2.1 198.51.100.2 1 2 \r\n"), ("v1", b"PROXY " + b"x" * 120),
     ("v1", b"PROXY TCP4 192.0.2.1 198.51.100.2 01 2\r\n"), ("v1", b"PROXY TCP6 192.0.2.1 ::1 1 2\r\n"),
