@@ -14,39 +14,48 @@
 #include "base/str.h"
 #include "net/loop.h"
 
-#define RESOLVER_HOST_MAX 256       /* a name and its terminator */
-#define RESOLVER_CACHE_MAX 8192     /* entries; the oldest goes first */
+#define RESOLVER_HOST_MAX 256   /* a name and its terminator */
+#define RESOLVER_CACHE_MAX 8192 /* entries; the oldest goes first */
 #define RESOLVER_TTL_MIN_S 10
 #define RESOLVER_TTL_MAX_S 3600
 #define RESOLVER_NEGATIVE_TTL_S 60
-#define RESOLVER_FORWARD_MAX 16     /* addresses of a name that are compared */
+#define RESOLVER_FORWARD_MAX 16  /* addresses of a name that are compared */
+#define RESOLVER_ASKING_MAX 8192 /* look-ups under way; more questions are answered ERROR */
+#define RESOLVER_TRIES_MAX 5
 
 enum resolver_status {
-	RESOLVER_OK,      /* there is a name */
-	RESOLVER_NONE,    /* there is none (NXDOMAIN, no PTR) */
-	RESOLVER_ERROR,   /* SERVFAIL, refused, malformed, no server reachable */
-	RESOLVER_TIMEOUT, /* no answer by the deadline */
+	RESOLVER_OK,    /* there is a name, confirmed or not */
+	RESOLVER_NONE,  /* there is none (NXDOMAIN, no PTR) */
+	RESOLVER_ERROR, /* SERVFAIL, refused, malformed, no server reachable: in either direction */
+	RESOLVER_TIMEOUT, /* no answer by the deadline, likewise */
 	RESOLVER_OFF,     /* reverse look-ups are switched off */
 };
 
 struct resolver_name {
 	enum resolver_status status;
-	struct str host;   /* the first PTR name that is a valid host name, lower case; or empty */
+	/*
+	 * The first PTR name that is a valid host name, lower case; empty unless the status is OK.
+	 * Only letters, digits, dots, hyphens and underscores are in it, whatever DNS says.
+	 */
+	struct str host;
 	bool is_confirmed; /* the name resolves back to the address */
 };
 
 struct resolver_settings {
 	struct str servers;  /* "127.0.0.1:5353,[::1]:53"; empty: those of resolv.conf */
-	uint64_t timeout_ms; /* of the whole question, reverse and forward together */
-	unsigned tries;      /* a server */
+	uint64_t timeout_ms; /* of the whole question, reverse and forward together; > 0 */
+	unsigned tries;      /* a server; 1 to RESOLVER_TRIES_MAX */
 	bool is_off;
 };
 
 struct resolver;
 struct resolver_question;
 
-struct resolver *resolver_new(struct loop *loop, const struct resolver_settings *settings,
-	struct err *err);
+/* NULL: the servers cannot be understood, or resolv.conf cannot be read. Open it before chroot. */
+struct resolver *resolver_new(
+	struct loop *loop, const struct resolver_settings *settings, struct err *err);
+
+/* Drops open questions without an answer; not from inside `answered`. */
 void resolver_free(struct resolver **resolver);
 
 /*
@@ -56,7 +65,10 @@ void resolver_free(struct resolver **resolver);
 struct resolver_question *resolver_reverse(struct resolver *resolver, const struct ipaddr *ip,
 	void (*answered)(void *ctx, const struct resolver_name *name), void *ctx);
 
-/* The answer is not wanted any more; *question becomes NULL; no call follows. */
+/*
+ * The answer is not wanted any more; *question becomes NULL; no call follows. Allowed with NULL
+ * and from inside `answered`. What DNS answers later still goes into the cache.
+ */
 void resolver_abandon(struct resolver_question **question);
 
 /* "ok", "none", "error", "timeout", "off". */
