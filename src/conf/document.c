@@ -448,6 +448,9 @@ bool conf_document_parse(
 	struct builder b = { .arena = arena, .errors = errors };
 	yaml_parser_t parser;
 
+	/* libyaml would count the byte order mark as a column. */
+	if (str_starts_with(text, STR("\xef\xbb\xbf")))
+		text = str_from_pos(text, 3);
 	int rc = yaml_parser_initialize(&parser);
 	ASSERT(rc == 1);
 	yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
@@ -457,45 +460,4 @@ bool conf_document_parse(
 	yaml_parser_delete(&parser);
 	*root = b.has_failed ? NULL : b.root;
 	return !b.has_failed;
-}
-
-/* ---- What readers ask ---- */
-
-enum conf_kind conf_node_kind(const struct conf_node *node)
-{
-	return node->kind;
-}
-
-struct str conf_node_scalar(const struct conf_node *node)
-{
-	return node->kind == CONF_KIND_SCALAR ? node->text : str_make("", 0);
-}
-
-size_t conf_node_count(const struct conf_node *node)
-{
-	return node->count;
-}
-
-struct conf_node *conf_node_item(struct conf_node *node, size_t index)
-{
-	ASSERT(index < node->count);
-	return node->items[index];
-}
-
-struct conf_node *conf_node_key(struct conf_node *map, size_t index)
-{
-	ASSERT(map->kind == CONF_KIND_MAP && index < map->count);
-	return map->items[index]->key;
-}
-
-struct conf_node *conf_node_get(struct conf_node *map, const char *key)
-{
-	struct str wanted = str_from(key);
-
-	if (map->kind != CONF_KIND_MAP)
-		return NULL;
-	for (size_t i = 0; i < map->count; i++)
-		if (str_eq(map->items[i]->key->text, wanted))
-			return map->items[i];
-	return NULL;
 }

@@ -115,15 +115,6 @@ __attribute__((format(printf, 2, 0))) static void write_message(
 	write_clean(out, str_from(text));
 }
 
-static void write_place(
-	struct buf *out, const struct conf_errors *errors, size_t line, size_t column)
-{
-	if (errors->in_default)
-		buf_printf(out, "%s: the default of ", errors->name);
-	else
-		buf_printf(out, "%s:%zu:%zu: ", errors->name, line, column);
-}
-
 void conf_errors_add(
 	struct conf_errors *errors, size_t line, size_t column, const char *format, ...)
 {
@@ -131,12 +122,29 @@ void conf_errors_add(
 	va_list args;
 
 	buf_init(&out, MESSAGE_MAX);
-	write_place(&out, errors, line, column);
+	if (errors->in_default)
+		buf_printf(&out, "%s: in a default: ", errors->name);
+	else
+		buf_printf(&out, "%s:%zu:%zu: ", errors->name, line, column);
 	va_start(args, format);
 	write_message(&out, format, args);
 	va_end(args);
-	keep(errors, line, column, buf_view(&out));
+	keep(errors, errors->in_default ? 0 : line, column, buf_view(&out));
 	buf_free(&out);
+}
+
+/* "FILE:LINE:COLUMN: key.path: ", without the path for what stands at the top. */
+static void write_place(
+	struct buf *out, const struct conf_errors *errors, const struct conf_node *node)
+{
+	if (errors->in_default)
+		buf_printf(out, "%s: the default of ", errors->name);
+	else
+		buf_printf(out, "%s:%zu:%zu: ", errors->name, node->line, node->column);
+	size_t before = buf_used(out);
+	write_path(out, node);
+	if (buf_used(out) > before)
+		buf_write(out, STR(": "));
 }
 
 void conf_error(struct conf_errors *errors, struct conf_node *node, const char *format, ...)
@@ -147,16 +155,28 @@ void conf_error(struct conf_errors *errors, struct conf_node *node, const char *
 	if (node->is_broken)
 		return;
 	buf_init(&out, MESSAGE_MAX);
-	write_place(&out, errors, node->line, node->column);
-	size_t before = buf_used(&out);
-	write_path(&out, node);
-	if (buf_used(&out) > before)
-		buf_write(&out, STR(": "));
+	write_place(&out, errors, node);
 	va_start(args, format);
 	write_message(&out, format, args);
 	va_end(args);
 	keep(errors, errors->in_default ? 0 : node->line, node->column, buf_view(&out));
 	buf_free(&out);
+}
+
+void conf_errors_hide(struct conf_errors *errors, const struct conf_node *node)
+{
+	for (size_t i = 0; i < errors->count && i < CONF_ERRORS_MAX; i++) {
+		struct conf_mistake *mistake = &errors->kept[i];
+		if (mistake->line != node->line || mistake->column != node->column)
+			continue;
+		struct buf out;
+		buf_init(&out, MESSAGE_MAX);
+		write_place(&out, errors, node);
+		buf_printf(&out, "a variable that is not set, or a dollar sign not written as $$");
+		free(mistake->text);
+		mistake->text = str_dup(buf_view(&out));
+		buf_free(&out);
+	}
 }
 
 static int compare(const void *a, const void *b)

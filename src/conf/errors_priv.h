@@ -33,6 +33,12 @@ bool conf_errors_has_room(const struct conf_errors *errors);
 void conf_errors_add(struct conf_errors *errors, size_t line, size_t column, const char *format,
 	...) __attribute__((format(printf, 4, 5)));
 
+/*
+ * The node turned out to be a secret: what has been said about it, which may quote a part, is said
+ * without its words. Nodes that aliases made share their place with the one they stand for.
+ */
+void conf_errors_hide(struct conf_errors *errors, const struct conf_node *node);
+
 /* Writes all of them, a line each. */
 void conf_errors_report(struct conf_errors *errors, struct buf *report);
 

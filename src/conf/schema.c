@@ -97,10 +97,19 @@ static void read_mapping(struct conf_node *node, const struct conf_field *field,
 		field->accepts(value, node, errors);
 }
 
+/* Has its mistake been reported already? That of a secret must not quote it. */
+static bool is_broken(
+	const struct conf_node *node, const struct conf_field *field, struct conf_errors *errors)
+{
+	if (node->is_broken && field->flags & CONF_SECRET)
+		conf_errors_hide(errors, node);
+	return node->is_broken;
+}
+
 static void read_one(struct conf_node *node, const struct conf_field *field, void *value,
 	struct conf_errors *errors)
 {
-	if (node->is_broken)
+	if (is_broken(node, field, errors))
 		return;
 	if (field->type == CONF_MAP)
 		read_mapping(node, field, value, errors);
@@ -146,7 +155,7 @@ static void read_list(struct conf_node *node, const struct conf_field *field,
 void conf_read_value(struct conf_node *node, const struct conf_field *field, void *value,
 	struct conf_errors *errors)
 {
-	if (node->is_broken)
+	if (is_broken(node, field, errors))
 		return;
 	if (is_list(field))
 		read_list(node, field, value, errors);
@@ -166,11 +175,12 @@ static void read_default(struct conf_node *map, struct conf_node *key,
 
 	arena_init(&arena, CONF_MEMORY_MAX);
 	errors->in_default = true;
-	if (conf_document_parse(&arena, str_from(field->dflt), errors, &node)) {
-		ASSERT(node);
+	if (conf_document_parse(&arena, str_from(field->dflt), errors, &node) && node) {
 		node->parent = map;
 		node->key = key;
 		conf_read_value(node, field, value, errors);
+	} else {
+		conf_error(errors, key, "cannot be read");
 	}
 	errors->in_default = was_in_default;
 	arena_reset(&arena);

@@ -201,8 +201,13 @@ static const struct vector mistakes[] = {
 	{ GOOD "greeting: ${GATEPOST_LATIN}\n",
 		"f:3:11: greeting: the variable GATEPOST_LATIN is not UTF-8 text\n" },
 	{ GOOD "quiet: ${GATEPOST_WORD}\n", "f:3:8: quiet: must be true or false, not \"word\"\n" },
-	{ GOOD "secret: x${GATEPOST_UNSET}\n",
-		"f:3:9: secret: the variable GATEPOST_UNSET is not set\n" },
+	{ GOOD "secret: sesame${GATEPOST_UNSET}\n",
+		"f:3:9: secret: a variable that is not set, or a dollar sign not written as $$\n" },
+	{ GOOD "secret: sesa${me\n",
+		"f:3:9: secret: a variable that is not set, or a dollar sign not written as $$\n" },
+	{ GOOD "greeting: &s sesa${me}\nsecret: *s\n",
+		"f:3:11: secret: a variable that is not set, or a dollar sign not written as "
+		"$$\n" },
 	/* Said once, also where a reader of its own looks at it. */
 	{ GOOD "plan: [&x '${GATEPOST_UNSET}', *x]\n",
 		"f:3:8: plan[0]: the variable GATEPOST_UNSET is not set\n" },
@@ -496,6 +501,19 @@ static void test_aliases(void **state)
 	free_sample(&sample);
 }
 
+/* As editors of other systems write them. */
+static void test_byte_order_mark_and_crlf(void **state)
+{
+	struct sample sample;
+
+	(void)state;
+	read_good("\xef\xbb\xbf" GOOD, &sample);
+	free_sample(&sample);
+	read_good("hostname: mx.example.com\r\nlisteners:\r\n- bind: '0.0.0.0:25'\r\n", &sample);
+	assert_str(sample.hostname, "mx.example.com");
+	free_sample(&sample);
+}
+
 /* ---- Bounds ---- */
 
 static double seconds(void)
@@ -713,21 +731,31 @@ static void test_file(void **state)
 
 /* ---- Tables with a mistake ---- */
 
-static void test_default_is_checked(void **state)
+static void assert_default_refused(const char *dflt, const char *expected)
 {
-	static const struct conf_field table[] = {
-		{ .key = "pause", .type = CONF_DURATION, .dflt = "30", .help = "x" }, CONF_END
+	const struct conf_field table[] = {
+		{ .key = "pause", .type = CONF_DURATION, .dflt = dflt, .help = "x" }, CONF_END
 	};
 	uint64_t value;
 	struct buf report;
 
-	(void)state;
 	buf_init(&report, 4096);
 	assert_int_equal(conf_read_text("f", STR("{}"), table, &value, sizeof(value), &report), -1);
-	assert_true(str_eq(buf_view(&report), STR("f: the default of pause: must be a duration "
-						  "with its unit, such as 500ms, 30s, 5m, 2h"
-						  " or 7d, not \"30\"\n")));
+	char *said = str_dup(buf_view(&report));
+	assert_string_equal(said, expected);
+	free(said);
 	buf_free(&report);
+}
+
+static void test_default_is_checked(void **state)
+{
+	(void)state;
+	assert_default_refused("30", "f: the default of pause: must be a duration with its unit, "
+				     "such as 500ms, 30s, 5m, 2h or"
+				     " 7d, not \"30\"\n");
+	assert_default_refused("", "f: the default of pause: cannot be read\n");
+	assert_default_refused("[1s", "f: in a default: did not find expected ',' or ']'\n"
+				      "f: the default of pause: cannot be read\n");
 }
 
 static int set_environment(void **state)
@@ -750,6 +778,7 @@ int main(void)
 		cmocka_unit_test(test_units),
 		cmocka_unit_test(test_variables),
 		cmocka_unit_test(test_aliases),
+		cmocka_unit_test(test_byte_order_mark_and_crlf),
 		cmocka_unit_test(test_deep_nesting_is_fast),
 		cmocka_unit_test(test_alias_bomb_is_bounded),
 		cmocka_unit_test(test_deep_aliases_are_bounded),
