@@ -63,6 +63,7 @@ struct stream {
 	bool is_offer_due;     /* kept input waits for input_task */
 	bool was_refused;      /* the kept input was offered again without anything being taken */
 	bool is_drained_due;   /* `drained` waits for input_task */
+	bool is_finished;      /* stream_finish was called */
 	bool is_input_ignored; /* something arrived while reading was stopped */
 	int error;             /* errno of the failure, when there was one */
 	uint64_t bytes_read, bytes_written;
@@ -101,7 +102,7 @@ struct str stream_kept(const struct stream *stream);
 
 /*
  * Gathers output for the end of the turn. False (nothing taken): it would exceed the maximum.
- * Output for a stream that is closed or has failed is taken and dropped.
+ * Output for a stream that is closed, finished or has failed is taken and dropped.
  */
 bool stream_write(struct stream *stream, struct str bytes);
 
@@ -117,6 +118,13 @@ size_t stream_pending(const struct stream *stream);
 
 /* Writes what is gathered now, as far as the socket takes it. */
 void stream_flush(struct stream *stream);
+
+/*
+ * Nothing more will be written (it would be dropped): the peer sees the end when what is gathered
+ * has been sent. The owner goes on reading (and throwing away) until `eof`, so that the last reply
+ * is not lost to a reset; a deadline of the owner bounds that.
+ */
+void stream_finish(struct stream *stream);
 
 /* Has the peer reset or fully closed the connection (a half-close is not that)? Asks the kernel. */
 bool stream_peer_is_gone(const struct stream *stream);

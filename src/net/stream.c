@@ -49,6 +49,12 @@ static bool transport_peek(const struct stream *stream)
 	return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
+/* The peer sees the end of what was sent. */
+static void transport_finish(const struct stream *stream)
+{
+	(void)shutdown(stream->fd, SHUT_WR);
+}
+
 /* Linux sends RST instead of FIN when unread bytes are left, and the peer may then lose the last
  * reply. MSG_TRUNC discards without copying. */
 static void transport_close(const struct stream *stream, bool reset)
@@ -363,6 +369,12 @@ static size_t send_now(struct stream *stream, struct str more)
 	return sent - gathered.n;
 }
 
+static void send_fin(struct stream *stream)
+{
+	if (stream->is_finished && buf_used(&stream->out) == 0)
+		transport_finish(stream);
+}
+
 static void flush(struct stream *stream)
 {
 	if (is_output_dead(stream) || buf_used(&stream->out) == 0)
@@ -371,6 +383,7 @@ static void flush(struct stream *stream)
 	if (is_output_dead(stream))
 		return;
 	buf_release(&stream->out);
+	send_fin(stream);
 	note_fill(stream);
 }
 
@@ -400,7 +413,7 @@ static void gather(struct stream *stream, struct str bytes)
 
 bool stream_write(struct stream *stream, struct str bytes)
 {
-	if (is_output_dead(stream))
+	if (is_output_dead(stream) || stream->is_finished)
 		return true;
 	if (bytes.n > buf_room(&stream->out)) {
 		stream->wants_drained = true;
@@ -415,7 +428,7 @@ size_t stream_push(struct stream *stream, struct str bytes)
 {
 	size_t taken = 0;
 
-	if (is_output_dead(stream))
+	if (is_output_dead(stream) || stream->is_finished)
 		return bytes.n;
 	if (buf_used(&stream->out) + bytes.n >= STREAM_PUSH_MIN && !is_socket_full(stream)) {
 		taken = send_now(stream, bytes);
@@ -423,12 +436,9 @@ size_t stream_push(struct stream *stream, struct str bytes)
 			return bytes.n;
 	}
 	size_t room = buf_room(&stream->out);
-	struct str rest = str_from_pos(bytes, taken);
-	struct str fitting = str_range(rest, 0, room);
+	struct str fitting = str_range(str_from_pos(bytes, taken), 0, room);
 	gather(stream, fitting);
 	buf_release(&stream->out);
-	if (fitting.n < rest.n)
-		stream->wants_drained = true;
 	note_fill(stream);
 	return taken + fitting.n;
 }
@@ -446,6 +456,17 @@ size_t stream_pending(const struct stream *stream)
 void stream_flush(struct stream *stream)
 {
 	if (stream->fd >= 0)
+		flush(stream);
+}
+
+void stream_finish(struct stream *stream)
+{
+	if (is_output_dead(stream) || stream->is_finished)
+		return;
+	stream->is_finished = true;
+	if (buf_used(&stream->out) == 0)
+		send_fin(stream);
+	else if (!is_socket_full(stream))
 		flush(stream);
 }
 

@@ -1,0 +1,31 @@
+/*
+ * From a backend's reply to what our client is told: the backend's verdict is passed on, unless it
+ * is out of protocol, or blames us rather than the client. No I/O.
+ */
+#ifndef EDGE_ANSWER_H
+#define EDGE_ANSWER_H
+
+#include <stdbool.h>
+
+#include "smtp/client.h"
+#include "smtp/server.h"
+
+struct answer {
+	struct smtp_answer answer; /* points into this struct and into the reply */
+	struct smtp_reply changed;
+	bool blames_us;      /* log an alarm */
+	bool server_is_done; /* a 421: this server goes away; another may be tried before the dot */
+};
+
+/*
+ * What `reply` to `step` (MAIL, RCPT, DATA or DOT) means for the client:
+ *  - a class that does not fit the step is our BACKEND_PROTOCOL;
+ *  - 5xx that blames us (authentication or TLS wanted, commands not understood, relaying refused to
+ *    us, our EHLO name refused) is our BACKEND_OUR_FAULT: it must never bounce the client's mail;
+ *  - 421 becomes 451, as our client's connection is not the backend's to close;
+ *  - everything else goes on as it is, by the backend.
+ */
+void answer_from_reply(struct answer *answer, enum smtp_client_step step,
+	const struct smtp_reply *reply);
+
+#endif

@@ -1,0 +1,71 @@
+/*
+ * Backends as they are at run time: their servers, what each has said it offers, which failed a
+ * moment ago, and which comes first for a client. And routes: which backend a recipient leads to.
+ */
+#ifndef EDGE_BACKEND_H
+#define EDGE_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/ipaddr.h"
+#include "connection/transaction.h"
+#include "edge/settings.h"
+#include "proto/smtp_reply.h"
+#include "smtp/server.h"
+
+/* A server that failed is tried after the others for this long. */
+#define SERVER_AVOIDED_MS 10000
+
+struct server {
+	struct endpoint address;
+	char name[ENDPOINT_TEXT_MAX];
+	struct smtp_capabilities capabilities;
+	bool is_known;            /* it has answered EHLO at least once */
+	uint64_t avoided_until_ms; /* 0: not */
+	unsigned connections;     /* open from us now */
+};
+
+struct backend {
+	const struct backend_settings *settings;
+	struct server *servers;
+	size_t server_count;
+	unsigned turn; /* of roundrobin */
+};
+
+struct route_table {
+	const struct route_settings *routes;
+	size_t count;
+	struct backend *backends;
+	size_t backend_count;
+};
+
+void backend_init(struct backend *backend, const struct backend_settings *settings);
+void backend_free(struct backend *backend);
+
+/* Which servers one transaction has tried; zeroed at its start. */
+struct server_choice {
+	size_t start;
+	uint64_t tried; /* a bit each: a backend has at most BACKEND_SERVERS_MAX */
+};
+
+/* The best server for this client that was not tried yet; it then counts as tried. NULL: all have
+ * been. */
+struct server *backend_choose(struct backend *backend, const struct ipaddr *client,
+	uint64_t now_ms, struct server_choice *choice);
+
+/* A server's EHLO reply; and that it could not be used. */
+void server_learn(struct server *server, const struct smtp_capabilities *capabilities);
+void server_failed(struct server *server, uint64_t now_ms);
+
+/* The backend for the candidate recipient, or NULL when no route matches. Without routes: the only
+ * backend there is. */
+struct backend *route_find(const struct route_table *table, const struct connection *connection);
+
+/* What may be offered to a client of this listener: our own extensions, and of the others those
+ * that every server that can be reached through its routes is known to have. */
+struct smtp_offer route_offer(const struct route_table *table, struct str listener,
+	const struct limits_settings *limits);
+
+#endif

@@ -1,0 +1,51 @@
+/*
+ * What all sessions of a process share: settings, backends and routes, the resolver, counts. Made
+ * by app/ from one snapshot of the settings; outlives every session.
+ */
+#ifndef EDGE_EDGE_H
+#define EDGE_EDGE_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "base/str.h"
+#include "edge/backend.h"
+#include "edge/clients.h"
+#include "edge/local_names.h"
+#include "edge/settings.h"
+#include "net/listener.h"
+#include "net/loop.h"
+#include "net/resolver.h"
+#include "policy/checks/relay.h"
+#include "policy/plan.h"
+#include "smtp/server.h"
+
+struct session;
+LIST_HEAD(session_list, session);
+
+struct edge {
+	struct loop *loop;
+	struct resolver *resolver;
+	struct str hostname;
+	struct smtp_server_settings smtp;
+	const struct limits_settings *limits;
+	const struct timeouts_settings *timeouts;
+	const struct relay_settings *relay;
+	struct route_table routes;
+	struct clients clients;
+	struct local_names local_names;
+	struct session_list sessions;
+	size_t session_count;
+	int trace_fd; /* -1: no trace */
+	bool traces_restricted;
+};
+
+/* One listening socket; several may share their settings. */
+struct edge_listener {
+	struct edge *edge;
+	const struct listener_settings *settings;
+	const struct policy_plan *plan;
+	struct listener listener;
+};
+
+#endif

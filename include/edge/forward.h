@@ -1,0 +1,51 @@
+/*
+ * Joins a transaction to a server of a backend: connects when the first recipient has passed our
+ * own policy, puts the envelope to it, streams the body, and brings back its answers. Before the
+ * message is sent, a server that fails is replaced by the next one, and the client notices nothing.
+ * After the final dot nothing is retried anywhere.
+ *
+ * One forward a session, made at its first recipient. The connection to a server is kept for the
+ * next transaction of the same client, for a while.
+ */
+#ifndef EDGE_FORWARD_H
+#define EDGE_FORWARD_H
+
+#include "connection/connection.h"
+#include "edge/backend.h"
+#include "edge/settings.h"
+#include "net/loop.h"
+#include "smtp/server.h"
+
+struct forward; /* opaque */
+
+struct forward_port {
+	/* The answer to what was forwarded last; always from the loop, never from inside a call. */
+	void (*answered)(void *ctx, const struct smtp_answer *answer);
+	/* The server is lost while the body streams. */
+	void (*body_lost)(void *ctx, const struct smtp_answer *answer);
+	/* There is room for the body again. */
+	void (*room)(void *ctx);
+};
+
+struct forward *forward_new(struct loop *loop, struct connection *connection,
+	const struct route_table *routes, const struct timeouts_settings *timeouts,
+	struct str hostname, const struct forward_port *port, void *ctx);
+
+/* The session ends: says QUIT where that is possible, and frees itself later. Sets it to NULL.
+ * The connection must not be used by it any more after the call. */
+void forward_release(struct forward **forward);
+
+/* The candidate recipient; DATA; the final dot. Each is answered once. */
+void forward_recipient(struct forward *forward);
+void forward_data(struct forward *forward);
+void forward_end(struct forward *forward);
+
+/* Message bytes in canonical form; at most forward_body_room() of them. */
+size_t forward_body_room(const struct forward *forward);
+void forward_body(struct forward *forward, struct str bytes);
+
+/* The transaction is over. Without the final dot having been answered the server sees RSET, or a
+ * closed connection when it was already told DATA; it never sees a dot. */
+void forward_transaction_over(struct forward *forward);
+
+#endif

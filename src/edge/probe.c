@@ -1,0 +1,260 @@
+#include "edge/probe.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "base/xalloc.h"
+#include "net/connector.h"
+#include "net/stream.h"
+#include "proto/proxy.h"
+#include "smtp/client.h"
+
+#define OUT_MAX 4096
+
+enum probe_state { PROBE_RESTING, PROBE_CONNECTING, PROBE_TALKING };
+
+struct probe {
+	struct probes *probes;
+	struct backend *backend;
+	struct server *server;
+	enum probe_state state;
+	bool has_run;
+	struct timer timer; /* the deadline, or the rest until the next run */
+	struct connector connector;
+	struct stream stream;
+	struct smtp_client client;
+};
+
+struct probes {
+	struct loop *loop;
+	const struct timeouts_settings *timeouts;
+	struct str hostname;
+	void (*first_round)(void *ctx);
+	void *ctx;
+	size_t count, outstanding; /* outstanding: of the first round */
+	struct probe *items;
+};
+
+static void rest(struct probe *probe)
+{
+	struct probes *probes = probe->probes;
+
+	if (probe->state == PROBE_TALKING) {
+		stream_close(&probe->stream, false);
+		smtp_client_free(&probe->client);
+	}
+	probe->state = PROBE_RESTING;
+	timer_set(&probe->timer, probes->timeouts->backend_probe);
+	if (!probe->has_run && --probes->outstanding == 0)
+		probes->first_round(probes->ctx);
+	probe->has_run = true;
+}
+
+static void failed(struct probe *probe, const char *why)
+{
+	LOG(BACKEND_FAILED, log_text("uuid", NULL),
+		log_str("backend", probe->backend->settings->name),
+		log_text("server", probe->server->name), log_text("step", "probe"),
+		log_text("error", why));
+	server_failed(probe->server, loop_now_ms(probe->probes->loop));
+	rest(probe);
+}
+
+/* ---- The dialogue ----------------------------------------------------------------------------- */
+
+static void on_send(void *ctx, struct str bytes)
+{
+	struct probe *probe = ctx;
+
+	stream_write(&probe->stream, bytes);
+}
+
+static void learned(struct probe *probe)
+{
+	server_learn(probe->server, &probe->client.capabilities);
+	LOG(BACKEND_LEARNED, log_str("backend", probe->backend->settings->name),
+		log_text("server", probe->server->name),
+		log_int("extensions", probe->client.capabilities.extensions),
+		log_int("size", (int64_t)probe->client.capabilities.size));
+	smtp_client_quit(&probe->client);
+}
+
+static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	struct probe *probe = ctx;
+
+	(void)reply;
+	if (step == SMTP_CLIENT_QUIT)
+		rest(probe);
+	else if (probe->client.is_ready)
+		learned(probe);
+	else
+		failed(probe, "greeting refused");
+}
+
+static void on_broken(void *ctx, const char *why, const struct smtp_reply *reply)
+{
+	(void)reply;
+	failed(ctx, why);
+}
+
+static const struct smtp_client_port client_port = {
+	.send = on_send,
+	.answered = on_answered,
+	.broken = on_broken,
+};
+
+static size_t on_input(void *ctx, struct str bytes)
+{
+	struct probe *probe = ctx;
+	size_t taken = smtp_client_feed(&probe->client, bytes);
+
+	return probe->state == PROBE_TALKING ? taken : bytes.n;
+}
+
+/* A server that closes after it has told what it offers has answered all the same. */
+static void gone(struct probe *probe, const char *why)
+{
+	if (probe->client.is_ready)
+		rest(probe);
+	else
+		failed(probe, why);
+}
+
+static void on_eof(void *ctx)
+{
+	gone(ctx, "connection closed");
+}
+
+static void on_failed(void *ctx, const struct err *err)
+{
+	gone(ctx, err->text);
+}
+
+static const struct stream_events stream_events = {
+	.input = on_input,
+	.eof = on_eof,
+	.failed = on_failed,
+};
+
+/* ---- Connecting ------------------------------------------------------------------------------- */
+
+static struct endpoint own_address(int fd)
+{
+	struct sockaddr_storage storage = { 0 };
+	socklen_t length = sizeof(storage);
+	struct endpoint own = { 0 };
+
+	if (getsockname(fd, (struct sockaddr *)&storage, &length) == 0)
+		endpoint_from_sockaddr((struct sockaddr *)&storage, &own);
+	return own;
+}
+
+static void send_identity(struct probe *probe, int fd)
+{
+	struct endpoint own = own_address(fd);
+	char header[PROXY_V1_MAX + 1];
+	size_t n = 0;
+
+	if (probe->backend->settings->identity == IDENTITY_PROXY_V1)
+		n = proxy_v1_print(&own, &probe->server->address, header);
+	else if (probe->backend->settings->identity == IDENTITY_PROXY_V2)
+		n = proxy_v2_print_local(header);
+	stream_write(&probe->stream, str_make(header, n));
+	stream_flush(&probe->stream);
+}
+
+static void connected(void *ctx, int fd, const struct err *err)
+{
+	struct probe *probe = ctx;
+
+	if (fd < 0) {
+		failed(probe, err->text);
+		return;
+	}
+	probe->state = PROBE_TALKING;
+	stream_init(&probe->stream, probe->probes->loop, fd, SMTP_CLIENT_INPUT_MAX, OUT_MAX,
+		&stream_events, probe);
+	smtp_client_init(&probe->client, probe->probes->hostname, &client_port, probe);
+	send_identity(probe, fd);
+	stream_read_start(&probe->stream);
+	timer_set(&probe->timer, probe->probes->timeouts->backend_greeting);
+}
+
+static void begin(struct probe *probe)
+{
+	probe->state = PROBE_CONNECTING;
+	timer_clear(&probe->timer);
+	connector_start(&probe->connector, probe->probes->loop, &probe->server->address,
+		probe->probes->timeouts->backend_connect, connected, probe);
+}
+
+static void on_timer(void *ctx)
+{
+	struct probe *probe = ctx;
+
+	if (probe->state == PROBE_RESTING)
+		begin(probe);
+	else
+		gone(probe, "no answer in time");
+}
+
+/* ---- The interface ---------------------------------------------------------------------------- */
+
+static size_t server_total(const struct backend *backends, size_t count)
+{
+	size_t total = 0;
+
+	for (size_t i = 0; i < count; i++)
+		total += backends[i].server_count;
+	return total;
+}
+
+static void add(struct probes *probes, struct backend *backend, struct server *server)
+{
+	struct probe *probe = &probes->items[probes->count++];
+
+	probe->probes = probes;
+	probe->backend = backend;
+	probe->server = server;
+	timer_init(&probe->timer, probes->loop, on_timer, probe);
+	begin(probe);
+}
+
+struct probes *probes_new(struct loop *loop, struct backend *backends, size_t count,
+	const struct timeouts_settings *timeouts, struct str hostname,
+	void (*first_round)(void *ctx), void *ctx)
+{
+	struct probes *probes = xcalloc(1, sizeof(*probes));
+
+	*probes = (struct probes){ .loop = loop, .timeouts = timeouts, .hostname = hostname,
+		.first_round = first_round, .ctx = ctx };
+	probes->outstanding = server_total(backends, count);
+	probes->items = xcalloc(probes->outstanding, sizeof(*probes->items));
+	for (size_t i = 0; i < count; i++)
+		for (size_t j = 0; j < backends[i].server_count; j++)
+			add(probes, &backends[i], &backends[i].servers[j]);
+	return probes;
+}
+
+void probes_free(struct probes **freed)
+{
+	struct probes *probes = *freed;
+
+	*freed = NULL;
+	if (probes == NULL)
+		return;
+	for (size_t i = 0; i < probes->count; i++) {
+		struct probe *probe = &probes->items[i];
+		if (probe->state == PROBE_CONNECTING)
+			connector_cancel(&probe->connector);
+		if (probe->state == PROBE_TALKING) {
+			stream_close(&probe->stream, false);
+			smtp_client_free(&probe->client);
+		}
+		timer_stop(&probe->timer);
+	}
+	free(probes->items);
+	free(probes);
+}

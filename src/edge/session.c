@@ -1,0 +1,767 @@
+#include "edge/session.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/xalloc.h"
+#include "connection/reply.h"
+#include "edge/forward.h"
+#include "edge/intake.h"
+#include "edge/session_log.h"
+#include "net/stream.h"
+#include "policy/run.h"
+#include "proto/received.h"
+
+/* Replies that a client has not read: below this room no further command is taken. */
+#define OUT_MAX 65536
+#define OUT_FULL (OUT_MAX / 2)
+/* A message that the backend has in full is waited for when its time is up otherwise. */
+#define FINAL_PATIENCE_MS 5000
+/* Connections beyond limits.connections that may wait in the intake, to be told 421. */
+#define INTAKE_FACTOR 2
+
+enum session_phase {
+	PHASE_INTAKE,   /* the PROXY header */
+	PHASE_DIALOGUE,
+	PHASE_LINGER,   /* the last reply was sent; the client is given time to read it */
+	PHASE_OVER,
+};
+
+struct session {
+	LIST_ENTRY(session) link;
+	struct edge *edge;
+	struct edge_listener *listener;
+	enum session_phase phase;
+	struct stream stream;
+	struct endpoint peer, local;
+	struct intake intake;
+	struct task start_task;
+	struct timer deadline;        /* of the intake, the client's next command, the lingering */
+	struct timer session_deadline;
+	struct timer policy_timer;
+	struct connection connection;
+	struct smtp_server server;
+	struct policy_run run;
+	const struct policy_step *decided_by;
+	struct resolver_question *name_question;
+	struct forward *forward;      /* NULL until the first recipient */
+	enum ending ending;
+	bool is_counted;              /* in edge->clients */
+	bool has_received;            /* our Received: field has gone to the backend */
+	bool was_silent;              /* intake: the wait for the first byte is over */
+	bool hint_given;
+};
+
+static uint64_t now_ms(void *ctx)
+{
+	struct session *session = ctx;
+
+	return loop_now_ms(session->edge->loop);
+}
+
+/* ---- The end -------------------------------------------------------------------------------- */
+
+static void free_session(void *object)
+{
+	struct session *session = object;
+
+	timer_stop(&session->deadline);
+	timer_stop(&session->session_deadline);
+	timer_stop(&session->policy_timer);
+	connection_free(&session->connection);
+	free(session);
+}
+
+static void over(struct session *session)
+{
+	struct edge *edge = session->edge;
+	bool had_dialogue = session->server.connection != NULL;
+
+	if (session->phase == PHASE_OVER)
+		return;
+	session->phase = PHASE_OVER;
+	if (had_dialogue) {
+		session_log_connection(edge, &session->connection, &session->peer, session->ending,
+			session->server.stage, session->stream.bytes_read, now_ms(session));
+		smtp_server_free(&session->server);
+	}
+	forward_release(&session->forward);
+	if (session->name_question != NULL)
+		resolver_abandon(&session->name_question);
+	if (session->is_counted)
+		clients_remove(&edge->clients, &session->connection.remote.address.ip);
+	task_cancel(&session->start_task, edge->loop);
+	stream_close(&session->stream, false);
+	LIST_REMOVE(session, link);
+	edge->session_count--;
+	loop_retire(edge->loop, free_session, session);
+}
+
+/* Nothing more will be said: wait a moment until the client has read what was. */
+static void linger(struct session *session)
+{
+	session->phase = PHASE_LINGER;
+	stream_finish(&session->stream);
+	timer_set(&session->deadline, session->edge->timeouts->linger);
+	stream_read_start(&session->stream);
+}
+
+/* ---- The dialogue's port ---------------------------------------------------------------------- */
+
+static void on_send(void *ctx, struct str bytes)
+{
+	struct session *session = ctx;
+
+	/* Cannot overflow while output_is_full is asked before each command: see OUT_FULL. */
+	if (!stream_write(&session->stream, bytes))
+		ASSERT(session->phase != PHASE_DIALOGUE);
+}
+
+static bool on_output_is_full(void *ctx)
+{
+	struct session *session = ctx;
+
+	return stream_room(&session->stream) < OUT_FULL;
+}
+
+static void on_ask(void *ctx, enum policy_stage stage)
+{
+	struct session *session = ctx;
+
+	policy_run_start(&session->run, stage);
+}
+
+static void on_forward_answered(void *ctx, const struct smtp_answer *answer);
+static void on_forward_body_lost(void *ctx, const struct smtp_answer *answer);
+static void on_forward_room(void *ctx);
+
+static const struct forward_port forward_port = {
+	.answered = on_forward_answered,
+	.body_lost = on_forward_body_lost,
+	.room = on_forward_room,
+};
+
+static void on_forward_recipient(void *ctx)
+{
+	struct session *session = ctx;
+	struct edge *edge = session->edge;
+
+	if (session->forward == NULL)
+		session->forward = forward_new(edge->loop, &session->connection, &edge->routes,
+			edge->timeouts, edge->hostname, &forward_port, session);
+	forward_recipient(session->forward);
+}
+
+static void on_forward_data(void *ctx)
+{
+	struct session *session = ctx;
+
+	session->has_received = false;
+	forward_data(session->forward);
+}
+
+static size_t on_body_room(void *ctx)
+{
+	struct session *session = ctx;
+	size_t room = forward_body_room(session->forward);
+	size_t needed = session->has_received ? 0 : RECEIVED_MAX;
+
+	return room > needed ? room - needed : 0;
+}
+
+static struct str only_recipient(const struct transaction *transaction)
+{
+	const struct recipient *first = STAILQ_FIRST(&transaction->rcpt_to);
+
+	return STAILQ_NEXT(first, link) == NULL ? first->path.address : STR("");
+}
+
+/* Our own header line, in front of everything the client sends. */
+static void send_received(struct session *session)
+{
+	const struct connection *connection = &session->connection;
+	const struct transaction *transaction = connection->transaction;
+	const struct tls_info *tls = connection->tls;
+	struct received received = {
+		.hello = connection->hello.host,
+		.host = connection->remote.host_confirmed ? connection->remote.host : STR(""),
+		.client = connection->remote.address.ip,
+		.hostname = session->edge->hostname,
+		.id = str_from(transaction->uuid),
+		.recipient = only_recipient(transaction),
+		.tls_version = tls ? tls->version : STR(""),
+		.tls_cipher = tls ? tls->cipher : STR(""),
+		.tls_offloaded = tls && tls->offloaded,
+		.esmtp = connection->esmtp,
+		.authenticated = connection->auth != NULL,
+		.smtputf8 = transaction->mail_params.smtputf8,
+		.time = time(NULL),
+	};
+	struct buf field;
+
+	buf_init(&field, RECEIVED_MAX);
+	received_print(&received, &field);
+	forward_body(session->forward, buf_view(&field));
+	buf_free(&field);
+	session->has_received = true;
+}
+
+static void on_body(void *ctx, struct str bytes)
+{
+	struct session *session = ctx;
+
+	if (!session->has_received)
+		send_received(session);
+	forward_body(session->forward, bytes);
+}
+
+/* A client that is gone cannot hear the answer and will send again: the backend gets no dot. */
+static bool on_forward_end(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (stream_peer_is_gone(&session->stream))
+		return false;
+	if (!session->has_received)
+		send_received(session);
+	forward_end(session->forward);
+	return true;
+}
+
+static void on_abandon(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (session->forward != NULL)
+		forward_transaction_over(session->forward);
+}
+
+static void on_ended(void *ctx)
+{
+	struct session *session = ctx;
+
+	session_log_transaction(&session->connection, now_ms(session));
+	on_abandon(session);
+}
+
+static void on_refused(void *ctx, enum policy_stage stage, struct str reply)
+{
+	struct session *session = ctx;
+	const struct policy_step *step = session->decided_by;
+
+	session_log_reject(&session->connection, stage, step ? step->check->name : NULL, reply);
+}
+
+static struct smtp_offer on_offer(void *ctx)
+{
+	struct session *session = ctx;
+
+	return route_offer(&session->edge->routes, session->listener->settings->name,
+		session->edge->limits);
+}
+
+static void on_arm(void *ctx, uint64_t ms)
+{
+	struct session *session = ctx;
+
+	if (ms > 0)
+		timer_set(&session->deadline, ms);
+	else
+		timer_clear(&session->deadline);
+}
+
+static void on_close(void *ctx, enum ending ending)
+{
+	struct session *session = ctx;
+	bool is_gone = ending == ENDING_CLIENT_CLOSED || ending == ENDING_CLIENT_RESET;
+
+	session->ending = ending;
+	policy_run_cancel(&session->run);
+	if (!is_gone) {
+		linger(session);
+		return;
+	}
+	stream_flush(&session->stream);
+	over(session);
+}
+
+static const struct smtp_server_port server_port = {
+	.send = on_send,
+	.ask = on_ask,
+	.forward_recipient = on_forward_recipient,
+	.forward_data = on_forward_data,
+	.forward_end = on_forward_end,
+	.body_room = on_body_room,
+	.body = on_body,
+	.abandon = on_abandon,
+	.ended = on_ended,
+	.refused = on_refused,
+	.offer = on_offer,
+	.output_is_full = on_output_is_full,
+	.arm = on_arm,
+	.close = on_close,
+	.now_ms = now_ms,
+};
+
+/* ---- Between the parts ------------------------------------------------------------------------ */
+
+/* Reading goes on exactly while the dialogue wants to hear the client. */
+static void sync_reading(struct session *session)
+{
+	if (session->phase != PHASE_DIALOGUE)
+		return;
+	if (smtp_server_wants_input(&session->server) && !on_output_is_full(session))
+		stream_read_start(&session->stream);
+	else
+		stream_read_stop(&session->stream);
+}
+
+static void on_decided(void *ctx, struct verdict verdict, const struct policy_step *step)
+{
+	struct session *session = ctx;
+
+	session->decided_by = step;
+	smtp_server_verdict(&session->server, verdict, step != NULL && step->holds);
+	session->decided_by = NULL;
+	sync_reading(session);
+}
+
+static void on_forward_answered(void *ctx, const struct smtp_answer *answer)
+{
+	struct session *session = ctx;
+
+	smtp_server_answer(&session->server, answer);
+	sync_reading(session);
+}
+
+static void on_forward_body_lost(void *ctx, const struct smtp_answer *answer)
+{
+	struct session *session = ctx;
+
+	smtp_server_body_lost(&session->server, answer);
+	sync_reading(session);
+}
+
+static void on_forward_room(void *ctx)
+{
+	struct session *session = ctx;
+
+	smtp_server_room(&session->server);
+	sync_reading(session);
+}
+
+/* ---- What checks may ask ---------------------------------------------------------------------- */
+
+static void on_policy_arm(void *ctx, uint64_t ms)
+{
+	struct session *session = ctx;
+
+	timer_set(&session->policy_timer, ms);
+}
+
+static void on_policy_disarm(void *ctx)
+{
+	struct session *session = ctx;
+
+	timer_clear(&session->policy_timer);
+}
+
+static bool on_input_is_pending(void *ctx)
+{
+	struct session *session = ctx;
+
+	return stream_has_input(&session->stream);
+}
+
+static unsigned on_connections_of(void *ctx, const struct ipaddr *client)
+{
+	struct session *session = ctx;
+
+	return clients_count(&session->edge->clients, client);
+}
+
+static const struct policy_services services = {
+	.now_ms = now_ms,
+	.arm = on_policy_arm,
+	.disarm = on_policy_disarm,
+	.input_is_pending = on_input_is_pending,
+	.connections_of = on_connections_of,
+};
+
+static void on_policy_time(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (session->phase == PHASE_DIALOGUE)
+		policy_run_expired(&session->run);
+}
+
+/* ---- The client's name ------------------------------------------------------------------------ */
+
+static enum host_status host_status(enum resolver_status status)
+{
+	switch (status) {
+	case RESOLVER_OK:
+		return HOST_OK;
+	case RESOLVER_NONE:
+		return HOST_NONE;
+	case RESOLVER_ERROR:
+		return HOST_ERROR;
+	case RESOLVER_TIMEOUT:
+		return HOST_TIMEOUT;
+	case RESOLVER_OFF:
+		return HOST_OFF;
+	}
+	return HOST_ERROR;
+}
+
+static void on_name(void *ctx, const struct resolver_name *name)
+{
+	struct session *session = ctx;
+
+	session->name_question = NULL;
+	connection_set_remote_host(&session->connection, host_status(name->status), name->host,
+		name->is_confirmed);
+	if (session->phase == PHASE_DIALOGUE)
+		policy_run_event(&session->run, POLICY_EVENT_CLIENT_NAME);
+}
+
+static void ask_names(struct session *session)
+{
+	struct edge *edge = session->edge;
+	struct connection *connection = &session->connection;
+
+	connection->local.host =
+		local_names_find(&edge->local_names, &connection->local.address.ip);
+	if (connection->is_restricted)
+		connection_set_remote_host(connection, HOST_OFF, STR(""), false);
+	else
+		session->name_question = resolver_reverse(edge->resolver,
+			&connection->remote.address.ip, on_name, session);
+}
+
+/* ---- The dialogue begins ---------------------------------------------------------------------- */
+
+static bool normalises(const struct session *session)
+{
+	const struct listener_settings *settings = session->listener->settings;
+
+	return settings->bare_newline == BARE_NEWLINE_NORMALISE ||
+		ipnet_list_find(&settings->normalise_networks,
+			&session->connection.remote.address.ip) != NULL;
+}
+
+static void introduce(struct session *session)
+{
+	struct edge *edge = session->edge;
+	struct connection *connection = &session->connection;
+
+	ask_names(session);
+	connection->is_traced = edge->trace_fd >= 0 &&
+		(!connection->is_restricted || edge->traces_restricted);
+	if (connection->is_restricted)
+		return;
+	relay_grant_by_network(edge->relay, connection);
+	clients_add(&edge->clients, &connection->remote.address.ip);
+	session->is_counted = true;
+	session_log_connect(connection);
+}
+
+static void on_start(void *ctx)
+{
+	struct session *session = ctx;
+	struct edge *edge = session->edge;
+
+	timer_clear(&session->deadline);
+	timer_set(&session->session_deadline, edge->timeouts->session);
+	introduce(session);
+	policy_run_init(&session->run, session->listener->plan, &session->connection, &services,
+		session, on_decided, session);
+	session->run.hostname = edge->hostname;
+	smtp_server_init(&session->server, &edge->smtp, &server_port, session,
+		&session->connection);
+	session->server.normalises = normalises(session);
+	session->phase = PHASE_DIALOGUE;
+	if (edge->session_count > edge->limits->connections)
+		smtp_server_stop(&session->server, REPLY_BUSY, ENDING_BUSY);
+	else
+		smtp_server_start(&session->server);
+	sync_reading(session);
+}
+
+/* From a task, so that what came behind a header in the same piece is seen as pending input. */
+static void start_later(struct session *session)
+{
+	stream_read_stop(&session->stream);
+	task_defer(&session->start_task, session->edge->loop);
+}
+
+/* ---- The intake ------------------------------------------------------------------------------- */
+
+static void say_why(struct session *session, struct str bytes)
+{
+	const char tls_handshake = 0x16;
+	enum reply_id reply = session->intake.ending == ENDING_PROXY_UNTRUSTED
+		? REPLY_PROXY_UNTRUSTED
+		: REPLY_PROXY_MISSING;
+
+	if (bytes.n > 0 && bytes.p[0] == tls_handshake)
+		return;
+	struct buf *out = &session->connection.last_response;
+	reply_print(reply, &session->connection, session->edge->hostname,
+		str_from(session->intake.text), out);
+	stream_write(&session->stream, buf_view(out));
+}
+
+static void refuse_peer(struct session *session, struct str bytes)
+{
+	bool is_mere_check = session->intake.ending == ENDING_PROXY_CLOSED && bytes.n == 0;
+
+	session->ending = session->intake.ending;
+	if (!is_mere_check)
+		session_log_refused(&session->intake, &session->peer, bytes);
+	if (session->ending == ENDING_PROXY_CLOSED) {
+		over(session);
+		return;
+	}
+	say_why(session, bytes);
+	linger(session);
+}
+
+static void intake_decided(struct session *session, enum intake_decision decision, struct str bytes)
+{
+	struct connection *connection = &session->connection;
+	const struct proxy_header *header = session->intake.header;
+
+	connection->proxy.allowed = session->intake.is_trusted;
+	switch (decision) {
+	case INTAKE_WAIT:
+		return;
+	case INTAKE_REFUSED:
+		refuse_peer(session, bytes);
+		return;
+	case INTAKE_RESTRICTED:
+		connection->is_restricted = true;
+		break;
+	case INTAKE_DIRECT:
+	case INTAKE_CLIENT:
+		break;
+	}
+	if (header != NULL)
+		connection_set_proxy(connection, header, &session->peer, &session->local);
+	if (connection->is_restricted)
+		connection_set_remote(connection, &session->peer);
+	start_later(session);
+}
+
+static size_t intake_input(struct session *session, struct str bytes)
+{
+	struct proxy_header header;
+
+	intake_decided(session, intake_feed(&session->intake, bytes, &header), bytes);
+	session->intake.header = NULL; /* its memory ends here */
+	if (session->phase != PHASE_INTAKE)
+		return bytes.n;
+	return session->intake.taken;
+}
+
+static void intake_expired(struct session *session)
+{
+	uint64_t silence = intake_silence_ms(&session->intake, session->edge->timeouts);
+	bool is_silent = stream_kept(&session->stream).n == 0;
+
+	if (silence > 0 && !session->was_silent && !is_silent) {
+		session->was_silent = true; /* it speaks: now the whole header is due */
+		timer_set(&session->deadline, session->edge->timeouts->proxy);
+		return;
+	}
+	intake_decided(session,
+		silence > 0 && is_silent ? intake_silence(&session->intake)
+					 : intake_timeout(&session->intake),
+		stream_kept(&session->stream));
+}
+
+static void begin_intake(struct session *session)
+{
+	const struct timeouts_settings *timeouts = session->edge->timeouts;
+	enum intake_decision decision =
+		intake_begin(&session->intake, session->listener->settings, &session->peer.ip);
+
+	if (decision != INTAKE_WAIT) {
+		intake_decided(session, decision, STR(""));
+		return;
+	}
+	uint64_t silence = intake_silence_ms(&session->intake, timeouts);
+	timer_set(&session->deadline, silence > 0 ? silence : timeouts->proxy);
+	stream_read_start(&session->stream);
+}
+
+/* ---- The stream ------------------------------------------------------------------------------- */
+
+/* Their balancer sends a header, and our listener has it off: nothing else explains it as well. */
+static void hint_at_header(struct session *session, struct str bytes)
+{
+	char ip[IPADDR_TEXT_MAX];
+
+	session->hint_given = true;
+	if (session->connection.proxy.has_header || bytes.n < 5 || !proxy_looks_like_header(bytes))
+		return;
+	LOG(PROXY_HINT, log_str("listener", session->listener->settings->name),
+		log_text("peer", ipaddr_print(&session->peer.ip, ip)),
+		log_text("detail", session->listener->settings->proxy == PROXY_MODE_OFF
+				? "enable proxy on this listener if the peer is your balancer"
+				: "add the peer to trusted_proxies if it is your balancer"));
+}
+
+static size_t on_input(void *ctx, struct str bytes)
+{
+	struct session *session = ctx;
+	size_t taken = bytes.n;
+
+	if (session->phase == PHASE_INTAKE)
+		return intake_input(session, bytes);
+	if (session->phase == PHASE_DIALOGUE) {
+		if (!session->hint_given)
+			hint_at_header(session, bytes);
+		taken = smtp_server_feed(&session->server, bytes);
+		sync_reading(session);
+	}
+	/* What comes after the last reply is read only so that the reply is not lost. */
+	return session->phase == PHASE_DIALOGUE ? taken : bytes.n;
+}
+
+static void on_eof(void *ctx)
+{
+	struct session *session = ctx;
+	struct str kept = stream_kept(&session->stream);
+
+	if (session->phase == PHASE_INTAKE)
+		intake_decided(session, intake_eof(&session->intake, kept.n > 0), kept);
+	else if (session->phase == PHASE_DIALOGUE)
+		smtp_server_eof(&session->server, false);
+	else
+		over(session);
+}
+
+static void on_failed(void *ctx, const struct err *err)
+{
+	struct session *session = ctx;
+
+	(void)err;
+	if (session->phase == PHASE_DIALOGUE) {
+		smtp_server_eof(&session->server, true);
+		return;
+	}
+	if (session->phase == PHASE_INTAKE)
+		session->ending = ENDING_PROXY_CLOSED;
+	over(session);
+}
+
+static void on_drained(void *ctx)
+{
+	sync_reading(ctx);
+}
+
+static const struct stream_events stream_events = {
+	.input = on_input,
+	.eof = on_eof,
+	.failed = on_failed,
+	.drained = on_drained,
+};
+
+/* ---- Deadlines -------------------------------------------------------------------------------- */
+
+static void on_deadline(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (session->phase == PHASE_INTAKE)
+		intake_expired(session);
+	else if (session->phase == PHASE_DIALOGUE)
+		smtp_server_timeout(&session->server);
+	else
+		over(session);
+}
+
+static void on_session_deadline(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (session->phase != PHASE_DIALOGUE)
+		return;
+	smtp_server_stop(&session->server, REPLY_SESSION_TOO_LONG, ENDING_SESSION_TIMEOUT);
+	if (session->phase == PHASE_DIALOGUE)
+		timer_set(&session->session_deadline, FINAL_PATIENCE_MS);
+}
+
+/* ---- The interface ---------------------------------------------------------------------------- */
+
+static void init_timers(struct session *session)
+{
+	struct loop *loop = session->edge->loop;
+
+	timer_init(&session->deadline, loop, on_deadline, session);
+	timer_init(&session->session_deadline, loop, on_session_deadline, session);
+	timer_init(&session->policy_timer, loop, on_policy_time, session);
+	task_init(&session->start_task, on_start, session);
+}
+
+static void init_connection(struct session *session)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	connection_init(&session->connection, &now, now_ms(session));
+	session->connection.listener = session->listener->settings->name;
+	connection_set_remote(&session->connection, &session->peer);
+	connection_set_local(&session->connection, &session->local);
+}
+
+void session_new(struct edge_listener *listener, int fd, const struct endpoint *peer,
+	const struct endpoint *local)
+{
+	struct edge *edge = listener->edge;
+	struct session *session = xcalloc(1, sizeof(*session));
+
+	session->edge = edge;
+	session->listener = listener;
+	session->peer = *peer;
+	session->local = *local;
+	stream_init(&session->stream, edge->loop, fd, STREAM_IN_MAX, OUT_MAX, &stream_events,
+		session);
+	init_timers(session);
+	init_connection(session);
+	LIST_INSERT_HEAD(&edge->sessions, session, link);
+	edge->session_count++;
+	if (edge->session_count > INTAKE_FACTOR * edge->limits->connections) {
+		session->ending = ENDING_BUSY;
+		over(session);
+		return;
+	}
+	begin_intake(session);
+}
+
+void session_stop_all(struct edge *edge)
+{
+	struct session *session, *next;
+
+	for (session = LIST_FIRST(&edge->sessions); session != NULL; session = next) {
+		next = LIST_NEXT(session, link);
+		if (session->phase == PHASE_DIALOGUE)
+			smtp_server_stop(&session->server, REPLY_SHUTDOWN, ENDING_SHUTDOWN);
+		else if (session->phase == PHASE_INTAKE)
+			over(session);
+	}
+}
+
+void session_abort_all(struct edge *edge)
+{
+	while (!LIST_EMPTY(&edge->sessions)) {
+		struct session *session = LIST_FIRST(&edge->sessions);
+		if (session->phase == PHASE_DIALOGUE)
+			smtp_server_abort(&session->server, ENDING_SHUTDOWN);
+		over(session);
+	}
+}

@@ -1,0 +1,232 @@
+#include "edge/settings.h"
+
+#define SECOND_MS UINT64_C(1000)
+#define MINUTE_MS (60 * SECOND_MS)
+#define HOUR_MS (60 * MINUTE_MS)
+#define MEGABYTE (UINT64_C(1) << 20)
+
+static const char *const tls_modes[] = { "off", NULL };
+
+static const struct conf_field tls_fields[] = {
+	{ .key = "mode", .type = CONF_ENUM, .offset = offsetof(struct tls_settings, mode),
+		.dflt = "off", .choices = tls_modes, .help = "How TLS begins. This version has none." },
+	CONF_END,
+};
+
+/* ---- Listeners ------------------------------------------------------------------------------ */
+
+static const char *const proxy_modes[] = { "required", "optional", "off", NULL };
+static const char *const bare_newlines[] = { "reject", "normalise", NULL };
+
+/* A header from nobody can never arrive: the listener would serve no one. */
+void listener_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
+{
+	const struct listener_settings *listener = value;
+
+	struct conf_node *trusted = conf_node_get(node, "trusted_proxies");
+
+	if (listener->proxy == PROXY_MODE_REQUIRED && listener->trusted_proxies.count == 0)
+		conf_error(errors, trusted,
+			"proxy: required needs trusted_proxies, the networks of your balancers "
+			"(without them every connection would be refused)");
+	if (listener->proxy == PROXY_MODE_OFF && trusted != NULL)
+		conf_error(errors, trusted,
+			"trusted_proxies has no meaning with proxy: off; remove it, or say "
+			"proxy: required or optional");
+}
+
+#define LISTENER(member) offsetof(struct listener_settings, member)
+
+const struct conf_field listener_fields[] = {
+	{ .key = "name", .type = CONF_STRING, .offset = LISTENER(name), .example = "mx",
+		.help = "Its name in routes, log and trace. Without it: listener1, listener2, …" },
+	{ .key = "bind", .type = CONF_ENDPOINT, .flags = CONF_LIST | CONF_REQUIRED,
+		.offset = LISTENER(bind), .example = "[\"0.0.0.0:25\"]",
+		.help = "Addresses and ports to listen on." },
+	{ .key = "proxy", .type = CONF_ENUM, .flags = CONF_REQUIRED, .offset = LISTENER(proxy),
+		.choices = proxy_modes, .example = "required",
+		.help = "Whether a PROXY header comes first. required: a peer without a valid header "
+			"is closed. optional: a trusted peer may send one, everybody else is a direct "
+			"client. off: nobody does." },
+	{ .key = "trusted_proxies", .type = CONF_NETWORK, .flags = CONF_LIST,
+		.offset = LISTENER(trusted_proxies), .dflt = "[127.0.0.0/8, \"::1\"]",
+		.example = "[10.0.0.0/24]",
+		.help = "Networks of the balancers. A PROXY header counts only from them. The default "
+			"is a balancer on the same machine." },
+	{ .key = "health_checkers", .type = CONF_NETWORK, .flags = CONF_LIST,
+		.offset = LISTENER(health_checkers), .example = "[10.0.0.0/24]",
+		.help = "Networks whose connections without a PROXY header are health checks: they get "
+			"a banner and may say EHLO, NOOP and QUIT, but send no mail." },
+	{ .key = "tls", .type = CONF_MAP, .offset = LISTENER(tls), .fields = tls_fields,
+		.help = "TLS towards clients." },
+	{ .key = "plan", .type = CONF_STRING, .offset = LISTENER(plan), .example = "edge",
+		.help = "The policy plan, by its name in `plans`. Without it: the default plan." },
+	{ .key = "bare_newline", .type = CONF_ENUM, .offset = LISTENER(bare_newline),
+		.dflt = "reject", .choices = bare_newlines,
+		.help = "A message with a line end other than CR LF. reject: refused at its end, then "
+			"closed. normalise: each becomes CR LF; the end of data stays CR LF . CR LF." },
+	{ .key = "normalise_networks", .type = CONF_NETWORK, .flags = CONF_LIST,
+		.offset = LISTENER(normalise_networks), .example = "[10.9.0.0/16]",
+		.help = "Clients for which bare_newline is normalise, whatever it is for the others." },
+	CONF_END,
+};
+
+/* ---- Backends ------------------------------------------------------------------------------- */
+
+static const char *const balances[] = { "first", "roundrobin", "leastconn", "source", NULL };
+static const char *const identities[] = { "none", "proxy-v1", "proxy-v2", NULL };
+static const char *const hellos[] = { "own", "client", NULL };
+
+void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
+{
+	const struct backend_settings *backend = value;
+
+	if (backend->servers.count > BACKEND_SERVERS_MAX)
+		conf_error(errors, node, "a backend has at most %d servers", BACKEND_SERVERS_MAX);
+}
+
+#define BACKEND(member) offsetof(struct backend_settings, member)
+
+const struct conf_field backend_fields[] = {
+	{ .key = "name", .type = CONF_STRING, .offset = BACKEND(name), .example = "mta",
+		.help = "Its name in routes, log and trace. Without it: backend1, backend2, …" },
+	{ .key = "servers", .type = CONF_ENDPOINT, .flags = CONF_LIST | CONF_REQUIRED,
+		.offset = BACKEND(servers), .example = "[\"10.0.1.10:25\", \"10.0.1.11:25\"]",
+		.help = "Its servers. When one cannot be used the next is tried, within the same "
+			"transaction, as long as no message was sent." },
+	{ .key = "balance", .type = CONF_ENUM, .offset = BACKEND(balance), .dflt = "first",
+		.choices = balances,
+		.help = "Which server comes first. first: in the order given. roundrobin: each in "
+			"turn. leastconn: the one with the fewest connections. source: by the client's "
+			"address." },
+	{ .key = "identity", .type = CONF_ENUM, .offset = BACKEND(identity), .dflt = "none",
+		.choices = identities,
+		.help = "How the backend learns who the client is, besides the Received line: a PROXY "
+			"header of version 1 or 2, or not at all." },
+	{ .key = "hello", .type = CONF_ENUM, .offset = BACKEND(hello), .dflt = "own",
+		.choices = hellos, .help = "The name in our EHLO: our hostname, or the client's." },
+	{ .key = "tls", .type = CONF_MAP, .offset = BACKEND(tls), .fields = tls_fields,
+		.help = "TLS towards the backend." },
+	CONF_END,
+};
+
+/* ---- Routes --------------------------------------------------------------------------------- */
+
+#define ROUTE(member) offsetof(struct route_settings, member)
+
+const struct conf_field route_fields[] = {
+	{ .key = "listeners", .type = CONF_STRING, .flags = CONF_LIST, .offset = ROUTE(listeners),
+		.example = "[mx]", .help = "Names of listeners." },
+	{ .key = "domains", .type = CONF_DOMAIN, .flags = CONF_LIST, .offset = ROUTE(domains),
+		.example = "[example.org, .example.org]",
+		.help = "Domains of the recipient; with a leading dot, everything below." },
+	{ .key = "recipients", .type = CONF_STRING, .flags = CONF_LIST, .offset = ROUTE(recipients),
+		.example = "[\"info@example.com\"]", .help = "Whole addresses of recipients." },
+	{ .key = "senders", .type = CONF_STRING, .flags = CONF_LIST, .offset = ROUTE(senders),
+		.example = "[\"lists.example.net\"]",
+		.help = "Whole addresses or domains of the sender." },
+	{ .key = "networks", .type = CONF_NETWORK, .flags = CONF_LIST, .offset = ROUTE(networks),
+		.example = "[10.9.0.0/16]", .help = "Networks of the client." },
+	{ .key = "backend", .type = CONF_STRING, .flags = CONF_REQUIRED, .offset = ROUTE(backend),
+		.example = "mta", .help = "The backend, by name." },
+	CONF_END,
+};
+
+/* ---- Limits --------------------------------------------------------------------------------- */
+
+#define LIMIT(member) offsetof(struct limits_settings, member)
+
+const struct conf_field limits_fields[] = {
+	{ .key = "message_size", .type = CONF_SIZE, .offset = LIMIT(smtp.message_size),
+		.dflt = "25MB", .min = 65536, .max = 1024 * 1024 * MEGABYTE,
+		.help = "The largest message; offered as SIZE, together with the backends' own." },
+	{ .key = "message_line", .type = CONF_SIZE, .offset = LIMIT(smtp.message_line),
+		.dflt = "1MB", .min = 1000, .max = 1024 * MEGABYTE,
+		.help = "The longest line of a message. RFC 5321 asks for 1000 bytes at least; real "
+			"mail has longer ones, and none of it is kept in memory." },
+	{ .key = "message_header", .type = CONF_SIZE, .offset = LIMIT(smtp.message_header),
+		.dflt = "1MB", .min = 1000, .max = 1024 * MEGABYTE,
+		.help = "The longest header section." },
+	{ .key = "received", .type = CONF_NUMBER, .offset = LIMIT(smtp.received), .dflt = "100",
+		.min = 1, .max = 10000,
+		.help = "Received: lines beyond which a message is taken to be in a loop." },
+	{ .key = "recipients", .type = CONF_NUMBER, .offset = LIMIT(smtp.recipients),
+		.dflt = "100", .min = 1, .max = 50000,
+		.help = "Recipients of a transaction; the client sends the others in another one. RFC "
+			"5321 asks for 100 at least." },
+	{ .key = "recipients_overshoot", .type = CONF_NUMBER,
+		.offset = LIMIT(smtp.recipients_overshoot), .dflt = "1000", .max = 1000000,
+		.help = "RCPT commands beyond `recipients` after which we hang up." },
+	{ .key = "transactions", .type = CONF_NUMBER, .offset = LIMIT(smtp.transactions),
+		.dflt = "1000", .min = 1, .max = 1000000000, .help = "Transactions of a connection." },
+	{ .key = "errors", .type = CONF_NUMBER, .offset = LIMIT(smtp.errors), .dflt = "20",
+		.min = 1, .max = 1000000, .help = "Protocol errors of a connection." },
+	{ .key = "unknown_commands", .type = CONF_NUMBER, .offset = LIMIT(smtp.unknown_commands),
+		.dflt = "10", .min = 1, .max = 1000000, .help = "Unknown commands of a connection." },
+	{ .key = "idle_commands", .type = CONF_NUMBER, .offset = LIMIT(smtp.idle_commands),
+		.dflt = "100", .min = 1, .max = 1000000,
+		.help = "Commands such as NOOP, RSET and EHLO without a message in between." },
+	{ .key = "command_line", .type = CONF_SIZE, .offset = LIMIT(smtp.command_line),
+		.dflt = "2KB", .min = 512, .max = 12288,
+		.help = "The longest command line, line end included. RFC 5321 asks for 512 bytes, and "
+			"more for extensions." },
+	{ .key = "connections", .type = CONF_NUMBER, .offset = LIMIT(connections),
+		.dflt = "10000", .min = 1, .max = 1000000,
+		.help = "Connections open at a time. Beyond it new ones are told to come back." },
+	{ .key = "connections_per_client", .type = CONF_NUMBER,
+		.offset = LIMIT(connections_per_client), .dflt = "20", .max = 1000000,
+		.help = "Connections that one client may have open at a time, in this process, by the "
+			"check `limits`. 0: no limit." },
+	CONF_END,
+};
+
+/* ---- Timeouts ------------------------------------------------------------------------------- */
+
+#define TIMEOUT(member) offsetof(struct timeouts_settings, member)
+
+const struct conf_field timeouts_fields[] = {
+	{ .key = "proxy", .type = CONF_DURATION, .offset = TIMEOUT(proxy), .dflt = "5s", .min = 100,
+		.max = MINUTE_MS,
+		.help = "For the whole PROXY header. The protocol asks for 3 seconds at least." },
+	{ .key = "proxy_wait", .type = CONF_DURATION, .offset = TIMEOUT(proxy_wait),
+		.dflt = "500ms", .min = 1, .max = MINUTE_MS,
+		.help = "How long a trusted peer of a listener with proxy: optional, or a health "
+			"checker, is given to begin a header." },
+	{ .key = "command", .type = CONF_DURATION, .offset = TIMEOUT(command), .dflt = "5m",
+		.min = 100, .max = HOUR_MS,
+		.help = "For a whole command of the client. RFC 5321 asks for 5 minutes." },
+	{ .key = "data", .type = CONF_DURATION, .offset = TIMEOUT(data), .dflt = "3m", .min = 100,
+		.max = HOUR_MS,
+		.help = "Between two pieces of a message. RFC 5321 asks for 3 minutes." },
+	{ .key = "session", .type = CONF_DURATION, .offset = TIMEOUT(session), .dflt = "2h",
+		.min = 1000, .max = 24 * HOUR_MS, .help = "For a connection as a whole." },
+	{ .key = "linger", .type = CONF_DURATION, .offset = TIMEOUT(linger), .dflt = "2s",
+		.min = 10, .max = MINUTE_MS,
+		.help = "How long a connection that we end waits for the client to read the last reply "
+			"and close." },
+	{ .key = "backend_connect", .type = CONF_DURATION, .offset = TIMEOUT(backend_connect),
+		.dflt = "10s", .min = 10, .max = 10 * MINUTE_MS,
+		.help = "For connecting to a server of a backend." },
+	{ .key = "backend_greeting", .type = CONF_DURATION, .offset = TIMEOUT(backend_greeting),
+		.dflt = "30s", .min = 10, .max = 10 * MINUTE_MS,
+		.help = "For its banner." },
+	{ .key = "backend_command", .type = CONF_DURATION, .offset = TIMEOUT(backend_command),
+		.dflt = "60s", .min = 10, .max = 10 * MINUTE_MS,
+		.help = "For its answer to EHLO, MAIL, RCPT, DATA or RSET." },
+	{ .key = "backend_data", .type = CONF_DURATION, .offset = TIMEOUT(backend_data),
+		.dflt = "2m", .min = 10, .max = 10 * MINUTE_MS,
+		.help = "Without progress while the message is sent to it." },
+	{ .key = "backend_final", .type = CONF_DURATION, .offset = TIMEOUT(backend_final),
+		.dflt = "570s", .min = 10, .max = 30 * MINUTE_MS,
+		.help = "For its answer to the whole message. Below the 10 minutes that clients wait, "
+			"or accepted mail is sent twice." },
+	{ .key = "backend_idle", .type = CONF_DURATION, .offset = TIMEOUT(backend_idle),
+		.dflt = "30s", .min = 10, .max = 10 * MINUTE_MS,
+		.help = "How long a connection to a server is kept between two transactions of one "
+			"client." },
+	{ .key = "backend_probe", .type = CONF_DURATION, .offset = TIMEOUT(backend_probe),
+		.dflt = "60s", .min = 1000, .max = HOUR_MS,
+		.help = "How often each server is asked for its extensions (EHLO), which is what we "
+			"can offer to clients." },
+	CONF_END,
+};
