@@ -94,7 +94,10 @@ struct conf_field {
 	const char *help;            /* one or two sentences; required, a test looks */
 };
 
-/* The end of a table. */
+/*
+ * The end of a table. That of the root may have `accepts`, written out: it looks at the whole file,
+ * also when rows had mistakes (so that all are told in one run), and finds their values zeroed.
+ */
 #define CONF_END { .key = NULL }
 
 /*

@@ -264,6 +264,16 @@ void conf_read_map(struct conf_node *node, const struct conf_field *table, void 
 
 /* ---- The file ---- */
 
+/* The last row of a root table may look at the whole. */
+static void check_whole(struct conf_node *root, const struct conf_field *table, const void *value,
+	struct conf_errors *errors)
+{
+	while (table->key)
+		table++;
+	if (table->accepts && root->kind == CONF_KIND_MAP)
+		table->accepts(value, root, errors);
+}
+
 /* An empty file is more often an accident than a wish for all defaults; what is missing is
  * said as well. */
 static void read_root(struct conf_node *root, const struct conf_field *table, void *value,
@@ -271,6 +281,7 @@ static void read_root(struct conf_node *root, const struct conf_field *table, vo
 {
 	if (root && !root->is_null) {
 		conf_read_map(root, table, value, size, errors);
+		check_whole(root, table, value, errors);
 		return;
 	}
 	conf_errors_add(errors, 1, 1, "the file says nothing");
