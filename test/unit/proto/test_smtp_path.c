@@ -343,6 +343,38 @@ static void test_every_byte(void **state)
 	}
 }
 
+/*
+ * Each character beyond ASCII, inside a domain: refused, or an A-label. None may vanish or turn
+ * into a letter or a dot, as with it another domain would match than was sent.
+ */
+static void test_every_character_in_a_domain(void **state)
+{
+	size_t accepted = 0;
+
+	(void)state;
+	for (unsigned code = 0x80; code < 0x10000; code++) {
+		struct smtp_path path;
+		struct arena arena;
+		struct buf text;
+		struct str rest;
+
+		arena_init(&arena, ROOM);
+		buf_init(&text, 64);
+		buf_write(&text, STR("<user@ex"));
+		smtp_vectors_put_code(&text, code, true);
+		buf_write(&text, STR("mple.com>"));
+		if (smtp_path_parse_forward(buf_view(&text), true, &arena, &path, &rest) ==
+			SMTP_PATH_FINE) {
+			accepted++;
+			assert_true(str_starts_with(path.host, STR("xn--")));
+			assert_true(str_ends_with_nocase(path.host, STR(".com")));
+		}
+		buf_free(&text);
+		arena_reset(&arena);
+	}
+	assert_in_range(accepted, 1000, 0x10000);
+}
+
 static void test_path_length(void **state)
 {
 	char text[SMTP_PATH_MAX + 2];
@@ -625,6 +657,7 @@ int main(void)
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_cut_vectors),
 		cmocka_unit_test(test_every_byte),
+		cmocka_unit_test(test_every_character_in_a_domain),
 		cmocka_unit_test(test_path_length),
 		cmocka_unit_test(test_rest_with_utf8_fault),
 		cmocka_unit_test(test_full_arena),
