@@ -9,8 +9,9 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 /* cmocka.h needs the headers above. */
 #include <cmocka.h>
@@ -20,6 +21,57 @@
 
 #define IN_MAX 4096
 #define OUT_MAX 65536
+
+/* ---- System calls that can be counted and disturbed: these are taken instead of libc's --------- */
+
+static struct {
+	int fd;          /* disturbed; 0: none */
+	unsigned random; /* state of the generator */
+	unsigned sends, controls;
+} calls;
+
+/* One call in three is interrupted, one is cut short (to *size), one passes. */
+static bool is_interrupted(int fd, size_t *size)
+{
+	if (fd != calls.fd)
+		return false;
+	calls.random = calls.random * 1103515245 + 12345;
+	unsigned kind = calls.random >> 16 & 0x7fff;
+	if (kind % 3 == 0)
+		errno = EINTR;
+	if (kind % 3 == 1 && *size > 0)
+		*size = 1 + kind % *size;
+	return kind % 3 == 0;
+}
+
+ssize_t read(int fd, void *out, size_t size)
+{
+	return is_interrupted(fd, &size) ? -1 : syscall(SYS_read, fd, out, size);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	struct msghdr cut = *message;
+	struct iovec first = message->msg_iov[0];
+
+	calls.sends++;
+	assert_true(flags & MSG_NOSIGNAL);
+	if (is_interrupted(fd, &first.iov_len))
+		return -1;
+	if (first.iov_len < message->msg_iov[0].iov_len) {
+		cut.msg_iov = &first;
+		cut.msg_iovlen = 1;
+	}
+	return syscall(SYS_sendmsg, fd, &cut, flags);
+}
+
+int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+	calls.controls++;
+	return (int)syscall(SYS_epoll_ctl, epoll, operation, fd, event);
+}
+
+/* ---- Owners ------------------------------------------------------------------------------------ */
 
 /* An owner of a stream that does what a test tells it, and the bare socket at the other end. */
 struct owner {
@@ -38,6 +90,7 @@ struct owner {
 	struct stream *sink; /* what is taken is pushed there, back-pressure included */
 	struct stream *source;
 	unsigned eofs, failures, drains;
+	size_t got_at_eof;
 	struct err err;
 };
 
@@ -70,6 +123,7 @@ static void owner_eof(void *ctx)
 	struct owner *owner = ctx;
 
 	owner->eofs++;
+	owner->got_at_eof = buf_used(&owner->got);
 	if (owner->closes)
 		stream_close(&owner->stream, false);
 }
@@ -416,6 +470,47 @@ static void test_eof_waits_for_reading(void **state)
 	owner_close(&owner);
 }
 
+static void start_reading(void *ctx)
+{
+	struct owner *owner = ctx;
+
+	stream_read_start(&owner->stream);
+}
+
+/* A timer starts reading in the same turn in which the end arrives: what was kept comes first.
+ * libev handles timers before sockets. */
+static void test_start_and_eof_in_one_turn(void **state)
+{
+	struct owner owner;
+	struct timer timer;
+	static char block[IN_MAX];
+
+	for (int i = 0; i < 3; i++) {
+		size_t n = i == 1 ? IN_MAX : 10;
+		open_pair(&owner, *state);
+		owner.take_most = i == 1 ? 0 : 1;
+		owner.stops = true;
+		stream_read_start(&owner.stream);
+		assert_int_equal(write(owner.peer, block, n), n);
+		turn(&owner);
+		if (i == 1)
+			say(&owner, "there is no room for this");
+		close_peer(&owner);
+		owner.take_most = SIZE_MAX;
+		owner.stops = i == 2;
+		timer_init(&timer, *state, start_reading, &owner);
+		timer_set(&timer, 0);
+		turn(&owner);
+		assert_int_equal(owner.eofs, i != 2);
+		stream_read_start(&owner.stream);
+		turn(&owner);
+		assert_int_equal(owner.eofs, 1);
+		assert_int_equal(owner.got_at_eof, i == 1 ? n + 25 : n);
+		timer_stop(&timer);
+		owner_close(&owner);
+	}
+}
+
 struct counter {
 	ev_check check;
 	unsigned turns;
@@ -648,6 +743,66 @@ static void test_relay_with_back_pressure(void **state)
 	owner_close(&out);
 }
 
+/* Interrupted calls and short counts change nothing but the time. */
+static void test_interrupted_and_short_calls(void **state)
+{
+	struct owner in, out;
+	enum { TOTAL = 300000 };
+	static char pattern[TOTAL];
+	size_t said = 0, got = 0;
+
+	open_pair(&in, *state);
+	open_pair(&out, *state);
+	in.sink = &out.stream;
+	out.source = &in.stream;
+	for (size_t i = 0; i < TOTAL; i++)
+		pattern[i] = (char)(i * 2654435761U >> 13);
+	stream_read_start(&in.stream);
+	calls.random = 1;
+	while (got < TOTAL) {
+		calls.fd = 0;
+		ssize_t n = write(in.peer, pattern + said, TOTAL - said);
+		said += n > 0 ? (size_t)n : 0;
+		calls.fd = said / 1000 % 2 ? in.stream.fd : out.stream.fd;
+		turn(&in);
+		struct str part = heard(&out);
+		assert_true(got + part.n <= TOTAL);
+		assert_memory_equal(part.p, pattern + got, part.n);
+		got += part.n;
+	}
+	calls.fd = 0;
+	assert_int_equal(in.failures + out.failures, 0);
+	owner_close(&in);
+	owner_close(&out);
+}
+
+/* A command and its answer, with reading stopped in between: one send and nothing for epoll. */
+static void test_lock_step_is_cheap(void **state)
+{
+	struct owner owner;
+
+	open_tcp(&owner, *state);
+	owner.answer = STR("250 ok\r\n");
+	owner.stops = true;
+	stream_read_start(&owner.stream);
+	calls.controls = 0;
+	turn(&owner);
+	assert_int_equal(calls.controls, 1);
+	calls.sends = calls.controls = 0;
+	for (int i = 0; i < 5; i++) {
+		stream_read_start(&owner.stream);
+		say(&owner, "NOOP\r\n");
+		turn(&owner);
+		stream_write(&owner.stream, STR("more of it\r\n"));
+		stream_write(&owner.stream, STR("and more\r\n"));
+		turn(&owner);
+		expect_heard(&owner, "250 ok\r\nmore of it\r\nand more\r\n");
+	}
+	assert_int_equal(calls.sends, 10);
+	assert_int_equal(calls.controls, 0);
+	owner_close(&owner);
+}
+
 /* ---- Failure --------------------------------------------------------------------------------- */
 
 static void test_reset_is_told_once(void **state)
@@ -662,9 +817,10 @@ static void test_reset_is_told_once(void **state)
 	assert_string_equal(owner.err.text, "connection: Connection reset by peer");
 	assert_true(stream_write(&owner.stream, STR("dropped")));
 	assert_int_equal(stream_pending(&owner.stream), 0);
+	stream_unread(&owner.stream, STR("x"));
+	turn(&owner);
 	stream_read_stop(&owner.stream);
 	stream_read_start(&owner.stream);
-	stream_unread(&owner.stream, STR("x"));
 	assert_in_range(turns_of(*state, 50), 1, 10);
 	assert_int_equal(owner.failures + owner.eofs + owner.offers, 1);
 	owner_close(&owner);
@@ -809,11 +965,14 @@ static void test_close_inside_eof_failed_and_drained(void **state)
 	owner_close(&owner);
 }
 
+/* After everything that was sent: 0 is an orderly end. */
 static int error_at_peer(const struct owner *owner)
 {
 	char byte;
+	ssize_t n = read(owner->peer, &byte, 1);
 
-	return read(owner->peer, &byte, 1) < 0 ? errno : 0;
+	assert_true(n <= 0);
+	return n < 0 ? errno : 0;
 }
 
 static void test_close_with_and_without_reset(void **state)
@@ -848,6 +1007,69 @@ static void test_close_with_and_without_reset(void **state)
 	owner_close(&owner);
 }
 
+/* What was to be told is not told any more. */
+static void test_close_before_it_is_told(void **state)
+{
+	struct owner owner;
+	static char block[OUT_MAX];
+
+	open_pair(&owner, *state);
+	close_peer(&owner);
+	stream_write(&owner.stream, STR("x"));
+	stream_flush(&owner.stream);
+	stream_close(&owner.stream, false);
+	turn(&owner);
+	assert_int_equal(owner.failures, 0);
+	owner_close(&owner);
+
+	open_pair(&owner, *state);
+	stream_write(&owner.stream, str_make(block, OUT_MAX));
+	stream_flush(&owner.stream);
+	stream_close(&owner.stream, false);
+	turn(&owner);
+	assert_int_equal(owner.drains, 0);
+	owner_close(&owner);
+}
+
+/* ---- Finishing --------------------------------------------------------------------------------- */
+
+/* The peer gets everything and then the end, though it goes on talking. */
+static void test_finish(void **state)
+{
+	struct owner owner;
+	static char block[OUT_MAX];
+	size_t got = 0;
+
+	for (int i = 0; i < 3; i++) {
+		open_tcp(&owner, *state);
+		stream_read_start(&owner.stream);
+		if (i == 1)
+			stream_write(&owner.stream, STR("421 bye\r\n"));
+		while (i == 2 && stream_push(&owner.stream, str_make(block, OUT_MAX)) == OUT_MAX)
+			continue;
+		uint64_t expected = owner.stream.bytes_written + stream_pending(&owner.stream);
+		stream_finish(&owner.stream);
+		stream_finish(&owner.stream);
+		assert_true(stream_write(&owner.stream, STR("dropped")));
+		assert_int_equal(stream_push(&owner.stream, str_make(block, OUT_MAX)), OUT_MAX);
+		say(&owner, "QUIT\r\n");
+		turn(&owner);
+		expect_got(&owner, "QUIT\r\n");
+		for (got = 0; got < expected;) {
+			got += heard(&owner).n;
+			turn(&owner);
+		}
+		assert_int_equal(got, expected);
+		assert_int_equal(error_at_peer(&owner), 0); /* the end, not a reset */
+		assert_int_equal(owner.failures + owner.eofs, 0);
+		close_peer(&owner);
+		turn(&owner);
+		assert_int_equal(owner.eofs, 1);
+		assert_int_equal(owner.failures, 0);
+		owner_close(&owner);
+	}
+}
+
 static void test_closed_stream_is_inert(void **state)
 {
 	struct stream zeroed = { .fd = -1 };
@@ -861,6 +1083,7 @@ static void test_closed_stream_is_inert(void **state)
 	stream_close(&owner.stream, false);
 	stream_read_start(&owner.stream);
 	stream_read_stop(&owner.stream);
+	stream_finish(&owner.stream);
 	assert_false(stream_has_input(&owner.stream));
 	turn(&owner);
 	assert_int_equal(owner.offers + owner.eofs + owner.failures, 0);
@@ -916,6 +1139,7 @@ int main(void)
 		TEST(test_unread_puts_in_front),
 		TEST(test_eof_comes_after_all_input),
 		TEST(test_eof_waits_for_reading),
+		TEST(test_start_and_eof_in_one_turn),
 		TEST(test_stopped_reading_does_not_spin),
 		TEST(test_writes_are_gathered_for_the_turn),
 		TEST(test_flush_writes_now),
@@ -925,6 +1149,8 @@ int main(void)
 		TEST(test_slow_reader),
 		TEST(test_full_socket_does_not_spin),
 		TEST(test_relay_with_back_pressure),
+		TEST(test_interrupted_and_short_calls),
+		TEST(test_lock_step_is_cheap),
 		TEST(test_reset_is_told_once),
 		TEST(test_broken_pipe),
 		TEST(test_last_words_of_the_peer_are_read),
@@ -933,6 +1159,8 @@ int main(void)
 		TEST(test_close_inside_input),
 		TEST(test_close_inside_eof_failed_and_drained),
 		TEST(test_close_with_and_without_reset),
+		TEST(test_close_before_it_is_told),
+		TEST(test_finish),
 		TEST(test_closed_stream_is_inert),
 		TEST(test_no_delay),
 		TEST(test_answer_in_input),
