@@ -166,6 +166,7 @@ static void refuse_lost(struct smtp_server *server)
 		data_refused(server, wrong, STR(""));
 		return;
 	}
+	server->port->abandon(server->ctx);
 	struct buf *out = &server->connection->last_response;
 	buf_truncate(out, 0);
 	buf_write(out, buf_view(&server->refusal));
