@@ -254,7 +254,9 @@ static void server_lost(struct forward *forward, const char *why, enum reply_id 
 		return;
 	}
 	if (forward->want == WANT_NOTHING && forward->state != FORWARD_BODY) {
-		drop_connection(forward); /* idle: the next recipient connects anew */
+		/* Idle: what comes next connects anew, to the same server if it likes. */
+		drop_connection(forward);
+		forward->choice = (struct server_choice){ 0 };
 		return;
 	}
 	log_failed(forward, why);

@@ -51,6 +51,7 @@ struct session {
 	bool is_counted;              /* in edge->clients */
 	bool has_received;            /* our Received: field has gone to the backend */
 	bool was_silent;              /* intake: the wait for the first byte is over */
+	bool was_refused;             /* by the intake */
 	bool hint_given;
 };
 
@@ -86,6 +87,8 @@ static void over(struct session *session)
 		session_log_connection(edge, &session->connection, &session->peer, session->ending,
 			session->server.stage, session->stream.bytes_read, now_ms(session));
 		smtp_server_free(&session->server);
+	} else if (session->was_refused && edge->trace_fd >= 0) {
+		session_trace(edge, &session->connection, session->ending, now_ms(session));
 	}
 	forward_release(&session->forward);
 	if (session->name_question != NULL)
@@ -103,6 +106,7 @@ static void over(struct session *session)
 static void linger(struct session *session)
 {
 	session->phase = PHASE_LINGER;
+	forward_release(&session->forward);
 	stream_finish(&session->stream);
 	timer_set(&session->deadline, session->edge->timeouts->linger);
 	stream_read_start(&session->stream);
@@ -322,6 +326,9 @@ static void on_decided(void *ctx, struct verdict verdict, const struct policy_st
 {
 	struct session *session = ctx;
 
+	/* The row says so whatever the plan asks. */
+	if (session->server.state == SMTP_STATE_CONNECTED && stream_has_input(&session->stream))
+		session->connection.early_talker = true;
 	session->decided_by = step;
 	smtp_server_verdict(&session->server, verdict, step != NULL && step->holds);
 	session->decided_by = NULL;
@@ -420,8 +427,14 @@ static enum host_status host_status(enum resolver_status status)
 static void on_name(void *ctx, const struct resolver_name *name)
 {
 	struct session *session = ctx;
+	char ip[IPADDR_TEXT_MAX];
 
 	session->name_question = NULL;
+	if (name->status == RESOLVER_ERROR || name->status == RESOLVER_TIMEOUT)
+		LOG(DNS_FAILED,
+			log_text("query",
+				ipaddr_print(&session->connection.remote.address.ip, ip)),
+			log_text("error", resolver_status_word(name->status)));
 	connection_set_remote_host(&session->connection, host_status(name->status), name->host,
 		name->is_confirmed);
 	if (session->phase == PHASE_DIALOGUE)
@@ -520,7 +533,8 @@ static void refuse_peer(struct session *session, struct str bytes)
 	bool is_mere_check = session->intake.ending == ENDING_PROXY_CLOSED && bytes.n == 0;
 
 	session->ending = session->intake.ending;
-	if (!is_mere_check)
+	session->was_refused = !is_mere_check;
+	if (session->was_refused)
 		session_log_refused(&session->intake, &session->peer, bytes);
 	if (session->ending == ENDING_PROXY_CLOSED) {
 		over(session);

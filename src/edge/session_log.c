@@ -165,7 +165,7 @@ static void log_client(const struct connection *connection, enum ending ending,
 
 /* One write a line: O_APPEND keeps the lines of several processes apart. A line that cannot be
  * written is lost; mail goes on. */
-static void write_trace(const struct edge *edge, const struct connection *connection,
+void session_trace(const struct edge *edge, const struct connection *connection,
 	enum ending ending, uint64_t now_ms)
 {
 	struct buf line;
@@ -187,7 +187,7 @@ void session_log_connection(const struct edge *edge, const struct connection *co
 	else
 		log_client(connection, ending, stage, bytes_in, now_ms);
 	if (connection->is_traced)
-		write_trace(edge, connection, ending, now_ms);
+		session_trace(edge, connection, ending, now_ms);
 }
 
 void session_log_refused(const struct intake *intake, const struct endpoint *peer,
