@@ -693,6 +693,8 @@ static void on_deadline(void *ctx)
 
 	if (session->phase == PHASE_INTAKE)
 		intake_expired(session);
+	else if (session->phase == PHASE_DIALOGUE && stream_pending(&session->stream) > 0)
+		smtp_server_stop(&session->server, REPLY_TIMEOUT, ENDING_WRITE_TIMEOUT);
 	else if (session->phase == PHASE_DIALOGUE)
 		smtp_server_timeout(&session->server);
 	else
