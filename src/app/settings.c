@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "net/resolver.h"
 #include "policy/plan.h"
 #include "proto/smtp_path.h"
 #include "settings_check.h"
@@ -58,7 +59,7 @@ static const struct conf_field log_fields[] = {
 	{ .key = "trace", .type = CONF_STRING, .offset = LOGGING(trace),
 		.example = "/var/log/gatepost/trace.jsonl",
 		.help = "A file that gets each finished connection as one line of JSON: the whole "
-			"connection object." },
+			"connection object. HUP opens it anew." },
 	{ .key = "trace_restricted", .type = CONF_BOOL, .offset = LOGGING(trace_restricted),
 		.dflt = "no", .help = "Whether health checks and their like are traced too." },
 	CONF_END,
@@ -75,7 +76,7 @@ static const struct conf_field dns_fields[] = {
 		.help = "For a reverse look-up with its confirmation. No session waits for it, "
 			"unless a check asks for the name." },
 	{ .key = "tries", .type = CONF_NUMBER, .offset = DNS(tries), .dflt = "2", .min = 1,
-		.max = 10, .help = "How often each server is asked." },
+		.max = RESOLVER_TRIES_MAX, .help = "How often each server is asked." },
 	{ .key = "reverse", .type = CONF_BOOL, .offset = DNS(reverse), .dflt = "yes",
 		.help = "Whether the names of clients are looked up at all." },
 	CONF_END,
@@ -92,7 +93,8 @@ static struct conf_field root_fields[] = {
 		.unit = "auto or a number",
 		.schema_json = "{\"oneOf\":[{\"const\":\"auto\"},{\"type\":\"integer\","
 			       "\"minimum\":1,\"maximum\":1024}]}",
-		.help = "Processes. This version runs one, whatever is said here." },
+		.help = "Processes; auto is one for each CPU. This version runs one, whatever is said "
+			"here." },
 	{ .key = "user", .type = CONF_STRING, .offset = ROOT(user), .example = "gatepost",
 		.help = "The user to become once the sockets are bound, when started as root." },
 	{ .key = "listeners", .type = CONF_MAP, .flags = CONF_LIST | CONF_REQUIRED,
@@ -115,8 +117,9 @@ static struct conf_field root_fields[] = {
 		.help = "The mail servers that accepted mail is handed to." },
 	{ .key = "routes", .type = CONF_MAP, .flags = CONF_LIST, .offset = ROOT(routes),
 		.fields = route_fields, .element_size = sizeof(struct route_settings),
-		.help = "Which backend a recipient leads to: the first route that matches. Needed "
-			"with more than one backend." },
+		.help = "Which backend a recipient leads to: the first route of which every condition "
+			"holds; one without conditions always matches. Needed with more than one "
+			"backend." },
 	{ .key = "limits", .type = CONF_MAP, .offset = ROOT(limits), .fields = limits_fields,
 		.help = "Limits on everything a client can do." },
 	{ .key = "timeouts", .type = CONF_MAP, .offset = ROOT(timeouts),

@@ -55,6 +55,7 @@ static void write_comment(struct sample *sample, struct str text)
 
 static void write_help(struct sample *sample, const struct conf_field *field)
 {
+	bool is_only_word = field->type == CONF_ENUM && field->choices[1] == NULL;
 	struct buf text;
 
 	buf_init(&text, CONF_DOC_MAX);
@@ -62,7 +63,8 @@ static void write_help(struct sample *sample, const struct conf_field *field)
 	size_t before = buf_used(&text);
 	buf_printf(&text, "%s", field->type == CONF_ENUM ? " One of " : " Range: ");
 	size_t with_word = buf_used(&text);
-	conf_doc_range(field, "", &text);
+	if (!is_only_word)
+		conf_doc_range(field, "", &text);
 	if (buf_used(&text) > with_word)
 		buf_write(&text, STR("."));
 	else

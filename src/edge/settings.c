@@ -9,7 +9,7 @@ static const char *const tls_modes[] = { "off", NULL };
 
 static const struct conf_field tls_fields[] = {
 	{ .key = "mode", .type = CONF_ENUM, .offset = offsetof(struct tls_settings, mode),
-		.dflt = "off", .choices = tls_modes, .help = "How TLS begins. This version has none." },
+		.dflt = "off", .choices = tls_modes, .help = "This version has no TLS of its own: off is the only word." },
 	CONF_END,
 };
 
@@ -56,15 +56,16 @@ const struct conf_field listener_fields[] = {
 	{ .key = "health_checkers", .type = CONF_NETWORK, .flags = CONF_LIST,
 		.offset = LISTENER(health_checkers), .example = "[10.0.0.0/24]",
 		.help = "Networks whose connections without a PROXY header are health checks: they get "
-			"a banner and may say EHLO, NOOP and QUIT, but send no mail." },
+			"a banner and may say HELO, EHLO, NOOP, RSET and QUIT, but send no mail." },
 	{ .key = "tls", .type = CONF_MAP, .offset = LISTENER(tls), .fields = tls_fields,
 		.help = "TLS towards clients." },
 	{ .key = "plan", .type = CONF_STRING, .offset = LISTENER(plan), .example = "edge",
 		.help = "The policy plan, by its name in `plans`. Without it: the default plan." },
 	{ .key = "bare_newline", .type = CONF_ENUM, .offset = LISTENER(bare_newline),
 		.dflt = "reject", .choices = bare_newlines,
-		.help = "A message with a line end other than CR LF. reject: refused at its end, then "
-			"closed. normalise: each becomes CR LF; the end of data stays CR LF . CR LF." },
+		.help = "A message with a bare CR, a bare LF or a NUL. reject: it is refused at its end "
+			"and the connection closed. normalise: bare line ends become CR LF, a NUL is "
+			"left out. The end of data is CR LF . CR LF either way." },
 	{ .key = "normalise_networks", .type = CONF_NETWORK, .flags = CONF_LIST,
 		.offset = LISTENER(normalise_networks), .example = "[10.9.0.0/16]",
 		.help = "Clients for which bare_newline is normalise, whatever it is for the others." },
@@ -119,12 +120,14 @@ const struct conf_field route_fields[] = {
 		.example = "[mx]", .help = "Names of listeners." },
 	{ .key = "domains", .type = CONF_DOMAIN, .flags = CONF_LIST, .offset = ROUTE(domains),
 		.example = "[example.org, .example.org]",
-		.help = "Domains of the recipient; with a leading dot, everything below." },
+		.help = "Domains of the recipient; with a leading dot, everything below. With "
+			"`recipients` beside it either may hold." },
 	{ .key = "recipients", .type = CONF_STRING, .flags = CONF_LIST, .offset = ROUTE(recipients),
 		.example = "[\"info@example.com\"]", .help = "Whole addresses of recipients." },
 	{ .key = "senders", .type = CONF_STRING, .flags = CONF_LIST, .offset = ROUTE(senders),
 		.example = "[\"lists.example.net\"]",
-		.help = "Whole addresses or domains of the sender." },
+		.help = "Whole addresses or domains of the sender; with a leading dot, everything "
+			"below." },
 	{ .key = "networks", .type = CONF_NETWORK, .flags = CONF_LIST, .offset = ROUTE(networks),
 		.example = "[10.9.0.0/16]", .help = "Networks of the client." },
 	{ .key = "backend", .type = CONF_STRING, .flags = CONF_REQUIRED, .offset = ROUTE(backend),
@@ -139,7 +142,7 @@ const struct conf_field route_fields[] = {
 const struct conf_field limits_fields[] = {
 	{ .key = "message_size", .type = CONF_SIZE, .offset = LIMIT(smtp.message_size),
 		.dflt = "25MB", .min = 65536, .max = 1024 * 1024 * MEGABYTE,
-		.help = "The largest message; offered as SIZE, together with the backends' own." },
+		.help = "The largest message. Offered as SIZE, unless a backend offers less." },
 	{ .key = "message_line", .type = CONF_SIZE, .offset = LIMIT(smtp.message_line),
 		.dflt = "1MB", .min = 1000, .max = 1024 * MEGABYTE,
 		.help = "The longest line of a message. RFC 5321 asks for 1000 bytes at least; real "
@@ -158,21 +161,24 @@ const struct conf_field limits_fields[] = {
 		.offset = LIMIT(smtp.recipients_overshoot), .dflt = "1000", .max = 1000000,
 		.help = "RCPT commands beyond `recipients` after which we hang up." },
 	{ .key = "transactions", .type = CONF_NUMBER, .offset = LIMIT(smtp.transactions),
-		.dflt = "1000", .min = 1, .max = 1000000000, .help = "Transactions of a connection." },
+		.dflt = "1000", .min = 1, .max = 1000000000,
+		.help = "Transactions of a connection; a further MAIL is told 421." },
 	{ .key = "errors", .type = CONF_NUMBER, .offset = LIMIT(smtp.errors), .dflt = "20",
-		.min = 1, .max = 1000000, .help = "Protocol errors of a connection." },
+		.min = 1, .max = 1000000,
+		.help = "Protocol errors of a connection; with the last of them it ends (421)." },
 	{ .key = "unknown_commands", .type = CONF_NUMBER, .offset = LIMIT(smtp.unknown_commands),
-		.dflt = "10", .min = 1, .max = 1000000, .help = "Unknown commands of a connection." },
+		.dflt = "10", .min = 1, .max = 1000000,
+		.help = "Unknown commands of a connection; likewise." },
 	{ .key = "idle_commands", .type = CONF_NUMBER, .offset = LIMIT(smtp.idle_commands),
 		.dflt = "100", .min = 1, .max = 1000000,
-		.help = "Commands such as NOOP, RSET and EHLO without a message in between." },
+		.help = "Commands such as NOOP, RSET and EHLO without a message in between; likewise." },
 	{ .key = "command_line", .type = CONF_SIZE, .offset = LIMIT(smtp.command_line),
 		.dflt = "2KB", .min = 512, .max = 12288,
 		.help = "The longest command line, line end included. RFC 5321 asks for 512 bytes, and "
 			"more for extensions." },
 	{ .key = "connections", .type = CONF_NUMBER, .offset = LIMIT(connections),
 		.dflt = "10000", .min = 1, .max = 1000000,
-		.help = "Connections open at a time. Beyond it new ones are told to come back." },
+		.help = "Connections open at a time; further ones are told 421." },
 	{ .key = "connections_per_client", .type = CONF_NUMBER,
 		.offset = LIMIT(connections_per_client), .dflt = "20", .max = 1000000,
 		.help = "Connections that one client may have open at a time, in this process, by the "
