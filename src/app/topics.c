@@ -24,6 +24,8 @@ static void print_schema(struct buf *out)
 	conf_doc_json_schema(settings_fields(), out);
 }
 
+static void print_topics(struct buf *out);
+
 static const struct {
 	const char *name, *file, *help;
 	void (*print)(struct buf *out);
@@ -41,9 +43,17 @@ static const struct {
 	{ "sample", "config/gatepost.yaml", "the complete configuration, commented",
 		print_sample },
 	{ "schema", "config/gatepost.schema.json", "JSON Schema for editors", print_schema },
+	{ "topics", "-", "this list, for scripts: topic and file", print_topics },
 };
 
 #define COUNT (sizeof(topics) / sizeof(topics[0]))
+
+/* For scripts: a topic and its file a line. */
+static void print_topics(struct buf *out)
+{
+	for (size_t i = 0; i < COUNT; i++)
+		buf_printf(out, "%s %s\n", topics[i].name, topics[i].file);
+}
 
 bool topic_print(struct str name, struct buf *out)
 {
