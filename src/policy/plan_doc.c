@@ -52,7 +52,7 @@ void policy_plan_print(const struct policy_plan *plan, struct buf *out)
 			print_step(&plan->stages[stage].steps[i], stage, i + 1, out);
 }
 
-/* ---- docs/policy-checks.md ---- */
+/* ---- docs/policy/checks.md ---- */
 
 static void print_stages(const struct policy_check *check, struct buf *out)
 {
@@ -81,7 +81,7 @@ static void print_check(const struct policy_check *check, struct buf *out)
 {
 	struct conf_field *table = policy_step_table(check, first_stage(check));
 
-	buf_printf(out, "\n## %s\n\n%s See [%s](policy/%s.md).\n\n", check->name, check->help,
+	buf_printf(out, "\n## %s\n\n%s See [%s](%s.md).\n\n", check->name, check->help,
 		check->name, check->name);
 	print_stages(check, out);
 	if (check->flags & POLICY_CHECK_MANDATORY)

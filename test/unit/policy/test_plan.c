@@ -318,7 +318,7 @@ static void test_reference(void **state)
 	policy_print_reference(&out);
 	for (size_t i = 0; policy_checks[i]; i++) {
 		char link[64];
-		snprintf(link, sizeof(link), "[%s](policy/%s.md)", policy_checks[i]->name,
+		snprintf(link, sizeof(link), "[%s](%s.md)", policy_checks[i]->name,
 			policy_checks[i]->name);
 		assert_true(holds(&out, link));
 	}
