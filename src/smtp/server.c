@@ -683,7 +683,9 @@ void smtp_server_print_states(struct buf *out)
 			"## States\n\n| state | meaning |\n|---|---|\n");
 	for (unsigned state = 0; state < SMTP_STATE_COUNT; state++)
 		buf_printf(out, "| %s | %s |\n", state_words[state], state_meanings[state]);
-	buf_printf(out, "\n## Verbs\n\n| verb | policy stage | allowed in | pipelining | in a "
+	buf_printf(out, "\n## Verbs\n\nA verb outside its states gets 503. The policy stage is named as "
+			"in the log. What breaks the\nrules of pipelining (RFC 2920) marks the client "
+			"as an early talker.\n\n| verb | policy stage | allowed in | pipelining | in a "
 			"restricted session |\n|---|---|---|---|---|\n");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		print_verb(&verbs[i], out);
