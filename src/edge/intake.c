@@ -18,9 +18,11 @@ enum intake_decision intake_begin(struct intake *intake, const struct listener_s
 	const struct ipaddr *peer)
 {
 	*intake = (struct intake){ .settings = settings };
-	intake->is_trusted = ipnet_list_find(&settings->trusted_proxies, peer) != NULL;
+	/* The list has a default, which says nothing on a listener without proxies. */
+	intake->is_trusted = settings->proxy != PROXY_MODE_OFF &&
+		ipnet_list_find(&settings->trusted_proxies, peer) != NULL;
 	intake->is_checker = ipnet_list_find(&settings->health_checkers, peer) != NULL;
-	if (settings->proxy != PROXY_MODE_OFF && intake->is_trusted)
+	if (intake->is_trusted)
 		return INTAKE_WAIT;
 	if (settings->proxy == PROXY_MODE_REQUIRED && !intake->is_checker)
 		return refuse(intake, ENDING_PROXY_UNTRUSTED, "untrusted",

@@ -583,12 +583,13 @@ static size_t intake_input(struct session *session, struct str bytes)
 
 static void intake_expired(struct session *session)
 {
+	uint64_t whole = session->edge->timeouts->proxy;
 	uint64_t silence = intake_silence_ms(&session->intake, session->edge->timeouts);
 	bool is_silent = stream_kept(&session->stream).n == 0;
 
-	if (silence > 0 && !session->was_silent && !is_silent) {
-		session->was_silent = true; /* it speaks: now the whole header is due */
-		timer_set(&session->deadline, session->edge->timeouts->proxy);
+	if (silence > 0 && silence < whole && !session->was_silent && !is_silent) {
+		session->was_silent = true; /* it speaks: the rest is due in what is left of the time */
+		timer_set(&session->deadline, whole - silence);
 		return;
 	}
 	intake_decided(session,

@@ -47,6 +47,9 @@ void relay_grant_by_network(const struct relay_settings *settings, struct connec
 	/* No header from a trusted proxy: remote.ip may be the proxy itself, for any client. */
 	if (connection->proxy.allowed && !connection->proxy.has_header)
 		return;
+	/* In a header these are the proxy's own machine or link, or whoever reached us by way of it. */
+	if (connection->proxy.has_header && connection->remote.is_local)
+		return;
 	if (ipnet_list_find(&settings->networks, &connection->remote.address.ip))
 		connection_grant_relaying(connection, "relay.networks");
 }

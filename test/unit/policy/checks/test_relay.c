@@ -171,15 +171,21 @@ static void test_grant_by_network(void **state)
 		{ "10.9.0.1", true, false, false, false }, /* a proxy's own address */
 		{ "10.9.0.1", true, true, true, false },
 		{ "10.9.0.1", false, false, true, false },
+		{ "127.0.0.1", false, false, false, true },
+		{ "127.0.0.1", true, true, false, false }, /* beside the proxy, not beside us */
+		{ "::1", true, true, false, false },
+		{ "fe80::1", true, true, false, false },
 		{ "10.10.0.1", false, false, false, false },
 		{ "2001:db8:2::5", false, false, false, false },
 	};
-	struct ipnet networks[2];
-	const struct relay_settings settings = { .networks = { networks, 2 } };
+	static const char *const texts[] = { "10.9.0.0/16", "2001:db8:1::/48", "127.0.0.0/8", "::1",
+		"fe80::/10" };
+	struct ipnet networks[5];
+	const struct relay_settings settings = { .networks = { networks, 5 } };
 
 	(void)state;
-	assert_true(ipnet_parse(STR("10.9.0.0/16"), &networks[0]));
-	assert_true(ipnet_parse(STR("2001:db8:1::/48"), &networks[1]));
+	for (size_t i = 0; i < 5; i++)
+		assert_true(ipnet_parse(str_from(texts[i]), &networks[i]));
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct fake_services fake = { 0 };
 		struct connection connection;
