@@ -32,16 +32,6 @@ void backend_free(struct backend *backend)
 	backend->servers = NULL;
 }
 
-static size_t least_connections(const struct backend *backend)
-{
-	size_t best = 0;
-
-	for (size_t i = 1; i < backend->server_count; i++)
-		if (backend->servers[i].connections < backend->servers[best].connections)
-			best = i;
-	return best;
-}
-
 static size_t by_source(const struct backend *backend, const struct ipaddr *client)
 {
 	uint32_t hash = 2166136261u; /* FNV-1a: spreads, and needs no secret as it decides nothing */
@@ -55,11 +45,10 @@ static size_t first_choice(struct backend *backend, const struct ipaddr *client)
 {
 	switch ((enum balance)backend->settings->balance) {
 	case BALANCE_FIRST:
+	case BALANCE_LEASTCONN: /* see is_better() */
 		return 0;
 	case BALANCE_ROUNDROBIN:
 		return backend->turn++ % backend->server_count;
-	case BALANCE_LEASTCONN:
-		return least_connections(backend);
 	case BALANCE_SOURCE:
 		return by_source(backend, client);
 	}
@@ -76,26 +65,46 @@ static bool was_tried(const struct server_choice *choice, size_t index)
 	return choice->tried & (UINT64_C(1) << index);
 }
 
+/* The one met first is as good as those behind it, but for leastconn. */
+static bool is_better(const struct backend *backend, const struct server *server,
+	const struct server *best)
+{
+	return best == NULL || (backend->settings->balance == BALANCE_LEASTCONN &&
+		server->connections < best->connections);
+}
+
+/* The best of those not tried, in turn from the first choice; NULL when there is none. */
+static struct server *best_server(struct backend *backend, uint64_t now_ms,
+	const struct server_choice *choice, bool takes_avoided)
+{
+	struct server *best = NULL;
+
+	for (size_t i = 0; i < backend->server_count; i++) {
+		size_t index = (choice->start + i) % backend->server_count;
+		struct server *server = &backend->servers[index];
+		if (was_tried(choice, index) || (!takes_avoided && is_avoided(server, now_ms)))
+			continue;
+		if (is_better(backend, server, best))
+			best = server;
+	}
+	return best;
+}
+
 /*
- * In turn from the first choice, those that work before those that failed a moment ago: a dead
- * server costs a client nothing, and is still tried when there is no other.
+ * Those that work before those that failed a moment ago: a dead server costs a client nothing, and
+ * is still tried when there is no other.
  */
 struct server *backend_choose(struct backend *backend, const struct ipaddr *client,
 	uint64_t now_ms, struct server_choice *choice)
 {
 	if (choice->tried == 0)
 		choice->start = first_choice(backend, client);
-	for (int pass = 0; pass < 2; pass++) {
-		for (size_t i = 0; i < backend->server_count; i++) {
-			size_t index = (choice->start + i) % backend->server_count;
-			struct server *server = &backend->servers[index];
-			if (was_tried(choice, index) || (pass == 0 && is_avoided(server, now_ms)))
-				continue;
-			choice->tried |= UINT64_C(1) << index;
-			return server;
-		}
-	}
-	return NULL;
+	struct server *server = best_server(backend, now_ms, choice, false);
+	if (server == NULL)
+		server = best_server(backend, now_ms, choice, true);
+	if (server != NULL)
+		choice->tried |= UINT64_C(1) << (size_t)(server - backend->servers);
+	return server;
 }
 
 void server_learn(struct server *server, const struct smtp_capabilities *capabilities)
