@@ -1,0 +1,89 @@
+#include "edge/answer.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#define PASSED REPLY_COUNT /* on, as it is */
+
+static void check(enum smtp_client_step step, const char *text, int code, enum reply_id own)
+{
+	struct smtp_reply reply;
+	struct buf line, kept;
+	struct answer answer;
+	enum smtp_reply_fault fault;
+	size_t taken;
+
+	buf_init(&line, 4096);
+	buf_init(&kept, SMTP_REPLY_TEXT_MAX);
+	buf_printf(&line, "%s\r\n", text);
+	assert_int_equal(smtp_reply_parse(buf_view(&line), &kept, &reply, &taken, &fault), 1);
+	answer_from_reply(&answer, step, &reply);
+	if ((answer.answer.reply != NULL) != (own == PASSED))
+		fail_msg("%s to %s", text, smtp_client_step_word(step));
+	assert_int_equal(answer.answer.by, BY_BACKEND);
+	assert_int_equal(answer.blames_us, own == REPLY_BACKEND_OUR_FAULT);
+	assert_int_equal(answer.server_is_done, reply.code == 421);
+	if (own == PASSED) {
+		assert_int_equal(answer.answer.reply->code, code);
+		assert_true(str_eq(answer.answer.reply->text, reply.text));
+	} else {
+		assert_int_equal(answer.answer.own, own);
+	}
+	buf_free(&line);
+	buf_free(&kept);
+}
+
+static void test_replies(void **state)
+{
+	static const struct {
+		const char *text;
+		int code; /* that is passed on */
+		enum reply_id mail, rcpt, data, dot;
+	} rows[] = {
+		/* The class must fit the step: a 250 to DATA is no 354, a 354 to the dot no 250. */
+		{ "250 2.0.0 Ok", 250, PASSED, PASSED, REPLY_BACKEND_PROTOCOL, PASSED },
+		{ "354 go", 354, REPLY_BACKEND_PROTOCOL, REPLY_BACKEND_PROTOCOL, PASSED,
+			REPLY_BACKEND_PROTOCOL },
+		{ "334 x", 334, REPLY_BACKEND_PROTOCOL, REPLY_BACKEND_PROTOCOL,
+			REPLY_BACKEND_PROTOCOL, REPLY_BACKEND_PROTOCOL },
+		/* Verdicts are passed on. */
+		{ "550 5.1.1 no such user", 550, PASSED, PASSED, PASSED, PASSED },
+		{ "552 5.2.2 quota", 552, PASSED, PASSED, PASSED, PASSED },
+		{ "554 5.7.1 spam", 554, PASSED, PASSED, PASSED, PASSED },
+		{ "450 4.2.1 busy", 450, PASSED, PASSED, PASSED, PASSED },
+		/* Our client's connection is not the backend's to close. */
+		{ "421 4.3.2 shutting down", 451, PASSED, PASSED, PASSED, PASSED },
+		/* They blame us, not the client. */
+		{ "530 5.7.0 STARTTLS first", 0, REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT,
+			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT },
+		{ "535 5.7.8 no", 0, REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT,
+			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT },
+		{ "503 5.5.1 nested MAIL", 0, REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT,
+			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT },
+		{ "554 5.7.1 <b@example.com>: Relay access denied", 554, REPLY_BACKEND_OUR_FAULT,
+			REPLY_BACKEND_OUR_FAULT, PASSED, PASSED },
+		{ "550-5.7.1 we are sorry\r\n550 5.7.1 unable to RELAY", 550,
+			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT, PASSED, PASSED },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		check(SMTP_CLIENT_MAIL, rows[i].text, rows[i].code, rows[i].mail);
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].rcpt);
+		check(SMTP_CLIENT_DATA, rows[i].text, rows[i].code, rows[i].data);
+		check(SMTP_CLIENT_DOT, rows[i].text, rows[i].code, rows[i].dot);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_replies),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
