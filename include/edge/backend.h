@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "base/ipaddr.h"
 #include "connection/transaction.h"
@@ -32,6 +33,7 @@ struct backend {
 	struct server *servers;
 	size_t server_count;
 	unsigned turn; /* of roundrobin */
+	LIST_HEAD(, forward) leaving; /* for edge/forward.c: released, waiting for the answer to QUIT */
 };
 
 struct route_table {

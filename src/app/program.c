@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "edge/edge.h"
+#include "edge/forward.h"
 #include "edge/probe.h"
 #include "edge/session.h"
 
@@ -392,6 +393,12 @@ static int start(struct program *program)
 	return EX_OK;
 }
 
+static void free_backend(struct backend *backend)
+{
+	forward_drop_leaving(backend);
+	backend_free(backend);
+}
+
 static void free_program(struct program *program)
 {
 	struct edge *edge = &program->edge;
@@ -405,7 +412,7 @@ static void free_program(struct program *program)
 		listener_close(&program->listeners[i].listener);
 	free(program->listeners);
 	for (size_t i = 0; program->backends && i < program->settings->backends.count; i++)
-		backend_free(&program->backends[i]);
+		free_backend(&program->backends[i]);
 	free(program->backends);
 	policy_plan_free(&program->default_plan);
 	resolver_free(&program->resolver);

@@ -33,6 +33,7 @@ enum forward_state {
 enum forward_want { WANT_NOTHING, WANT_RECIPIENT, WANT_DATA, WANT_FINAL };
 
 struct forward {
+	LIST_ENTRY(forward) link; /* backend->leaving, in the state QUITTING */
 	struct loop *loop;
 	struct connection *connection; /* NULL: released */
 	const struct route_table *routes;
@@ -168,6 +169,8 @@ static void free_later(void *object)
 /* The end of a released one. */
 static void retire(struct forward *forward)
 {
+	if (forward->state == FORWARD_QUITTING)
+		LIST_REMOVE(forward, link);
 	drop_connection(forward);
 	task_cancel(&forward->own_answer_task, forward->loop);
 	loop_retire(forward->loop, free_later, forward);
@@ -746,7 +749,14 @@ void forward_release(struct forward **released)
 	}
 	smtp_client_quit(&forward->client);
 	forward->state = FORWARD_QUITTING;
+	LIST_INSERT_HEAD(&forward->backend->leaving, forward, link);
 	arm(forward);
+}
+
+void forward_drop_leaving(struct backend *backend)
+{
+	while (!LIST_EMPTY(&backend->leaving))
+		retire(LIST_FIRST(&backend->leaving));
 }
 
 void forward_recipient(struct forward *forward)

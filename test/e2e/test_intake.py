@@ -111,6 +111,7 @@ def connect(gatepost, listener="mx", **options):
 
 def traced(gatepost, act):
     """What the trace gets by `act`, which has one connection end."""
+    gatepost.wait_idle()
     before = len(gatepost.trace(0))
     act()
     lines = gatepost.trace(before + 1)
@@ -688,6 +689,7 @@ def test_header_recorded_from_haproxy(tracing, name):
 
 def test_silent_peers_are_all_closed_in_time(gatepost):
     """Headers that never come hold descriptors only until the deadline, and disturb nobody."""
+    gatepost.wait_idle()
     baseline = gatepost.fds()
     silent = [connect(gatepost) for _ in range(100)]
     with connect(gatepost, header=proxy_v1()) as client:

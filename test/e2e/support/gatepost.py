@@ -245,6 +245,21 @@ class Gatepost:
         """Number of open descriptors."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def connections(self):
+        """Open sockets other than the listening ones: of clients and of backends."""
+        count = 0
+        for entry in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                count += os.readlink(entry).startswith("socket:")
+            except FileNotFoundError:
+                pass
+        return count - sum(len(addresses) for addresses in self._ports.values())
+
+    def wait_idle(self, timeout=10):
+        """Waits until no connection is open; what they had to say is in log and trace then."""
+        self._wait(lambda: self.connections() == 0, timeout,
+                   f"{self.connections()} connections are open")
+
     def wait_fds(self, count, timeout=10):
         """Waits until no more than so many descriptors are open."""
         self._wait(lambda: self.fds() <= count, timeout,
