@@ -185,20 +185,12 @@ static void reply_arrived(struct smtp_client *client, const struct smtp_reply *r
 }
 
 /*
- * Bytes behind the last answer that was due came too early to answer anything sent later: what the
- * owner sends from inside the callback must not be taken for answered by them.
+ * Bytes behind the last answer that was due when they came are too early to answer anything sent
+ * later: what the owner sends from inside a callback must not be taken for answered by them.
  */
-static void answer_one(struct smtp_client *client, const struct smtp_reply *reply, bool has_more)
-{
-	bool has_surplus = has_more && client->count == 1;
-
-	reply_arrived(client, reply);
-	if (has_surplus && !client->is_broken)
-		break_off(client, "bytes behind the reply that was due", NULL);
-}
-
 size_t smtp_client_feed(struct smtp_client *client, struct str bytes)
 {
+	unsigned due = client->count;
 	size_t taken = 0;
 
 	while (taken < bytes.n && !client->is_broken) {
@@ -218,7 +210,11 @@ size_t smtp_client_feed(struct smtp_client *client, struct str bytes)
 			break;
 		}
 		taken += n;
-		answer_one(client, &reply, taken < bytes.n);
+		reply_arrived(client, &reply);
+		if (due > 0)
+			due--;
+		if (due == 0 && taken < bytes.n && !client->is_broken)
+			break_off(client, "bytes behind the reply that was due", NULL);
 	}
 	return taken;
 }

@@ -460,6 +460,16 @@ static void test_sending_from_inside_an_answer(void **state)
 	hear(&talk, STR("250 a\r\n250 for MAIL\r\n"));
 	assert_text(&talk.told, "EHLO 250\n" SURPLUS);
 	talk_close(&talk);
+	/* … also when it was not the last that was under way. */
+	talk_open(&talk, false);
+	talk_greet(&talk);
+	send_rcpt(&talk);
+	smtp_client_rset(&talk.client);
+	talk.sends_on_answer = true;
+	talk.on_answer = SMTP_CLIENT_RCPT;
+	hear(&talk, STR("250 Ok\r\n250 Ok\r\n250 for MAIL\r\n"));
+	assert_text(&talk.told, "RCPT 250\nRSET 250\n" SURPLUS);
+	talk_close(&talk);
 }
 
 static void test_lines_without_end(void **state)
