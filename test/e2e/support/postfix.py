@@ -1,0 +1,216 @@
+"""A private Postfix as an object: its own configuration, queue, log and mail, all in one folder.
+
+    with Postfix(users=["bob"]) as postfix, Gatepost(backend=f"127.0.0.1:{postfix.port}") as …:
+        ... send to bob@example.com ...
+        message, = postfix.wait_mail("bob")
+
+It listens on two ports: `port` for plain SMTP, `proxy_port` where smtpd_upstream_proxy_protocol
+wants a PROXY header first. The programs are the installed ones; nothing else of the system's
+Postfix is read or written. master(8) needs root: others need sudo, without a password.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from gatepost import free_port
+
+MAIN = """\
+compatibility_level = 3.6
+queue_directory = {directory}/queue
+data_directory = {directory}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+maillog_file = {directory}/log/maillog
+maillog_file_prefixes = {directory}/log
+myhostname = mta.example.com
+mydestination =
+inet_interfaces = loopback-only
+inet_protocols = ipv4
+mynetworks = 127.0.0.0/8
+smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
+alias_maps =
+alias_database =
+# Nothing leaves this machine, and nobody is asked for a name.
+default_transport = error:no mail leaves this machine
+disable_dns_lookups = yes
+smtpd_peername_lookup = no
+smtp_address_preference = ipv4
+virtual_mailbox_domains = example.com
+virtual_mailbox_base = {directory}/mail
+virtual_mailbox_maps = texthash:{directory}/etc/users
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_mailbox_limit = 0
+mailbox_size_limit = 0
+message_size_limit = 104857600
+# What is delivered shall be what came in.
+local_header_rewrite_clients =
+append_dot_mydomain = no
+smtpd_client_connection_rate_limit = 0
+smtpd_client_connection_count_limit = 0
+{further}
+"""
+
+MASTER = """\
+127.0.0.1:{port} inet n - n - - smtpd
+127.0.0.1:{proxy_port} inet n - n - - smtpd
+  -o syslog_name=postfix/proxied
+  -o smtpd_upstream_proxy_protocol=haproxy
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+proxymap unix - - n - - proxymap
+error unix - - n - - error
+retry unix - - n - - error
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+# Postfix puts these in front of what it delivers.
+ADDED = re.compile(rb"(?:(?:Return-Path|X-Original-To|Delivered-To): [^\n]*\n)+"
+                   rb"Received: from [^\n]*\n\tby [^\n]*\n\tfor <[^\n]*\n")
+
+
+def _as_root():
+    return [] if os.geteuid() == 0 else ["sudo", "-n"]
+
+
+def _run(*command):
+    return subprocess.run([*_as_root(), *command], stdin=subprocess.DEVNULL, check=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+
+
+class Postfix:
+    """users: local parts of example.com that have a mailbox. further: lines for main.cf."""
+
+    def __init__(self, users=("bob",), further=()):
+        self.port = free_port()
+        self.proxy_port = free_port()
+        self.directory = Path(tempfile.mkdtemp(prefix="postfix-"))
+        self._users = list(users)
+        self._further = list(further)
+        self._process = None
+        self._taken = set()
+
+    # ---- Life
+
+    def __enter__(self):
+        try:
+            self._write()
+            return self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *exception):
+        if self._process and self._process.poll() is None:
+            subprocess.run([*_as_root(), "postfix", "-c", str(self.config), "stop"],
+                           stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                           stderr=subprocess.DEVNULL, timeout=60, check=False)
+            self._process.wait(30)
+        if _as_root():
+            _run("rm", "-rf", "--", str(self.directory))
+        else:
+            shutil.rmtree(self.directory)
+
+    def _write(self):
+        nobody = pwd.getpwnam("nobody")
+        self.directory.chmod(0o755)
+        for name in ("etc", "queue", "data", "log", "mail"):
+            (self.directory / name).mkdir()
+        (self.config / "main.cf").write_text(MAIN.format(
+            directory=self.directory, uid=nobody.pw_uid, gid=nobody.pw_gid,
+            further="\n".join(self._further)))
+        (self.config / "master.cf").write_text(MASTER.format(port=self.port,
+                                                             proxy_port=self.proxy_port))
+        (self.config / "users").write_text(
+            "".join(f"{user}@example.com {user}/\n" for user in self._users))
+        _run("chown", "-R", "root:root", str(self.config), str(self.directory / "queue"))
+        _run("chown", "postfix", str(self.directory / "data"))
+        _run("chown", f"{nobody.pw_uid}:{nobody.pw_gid}", str(self.directory / "mail"))
+
+    def _start(self):
+        ties = ["setpriv", "--pdeathsig", "KILL"] if os.geteuid() == 0 else []
+        with open(self.directory / "output", "wb") as output:
+            self._process = subprocess.Popen(
+                [*ties, *_as_root(), "postfix", "-c", str(self.config), "start-fg"],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+        self._wait(self._has_started, "Postfix did not start")
+        return self
+
+    def _has_started(self):
+        if self._process.poll() is not None:
+            raise RuntimeError(f"Postfix ended with exit code {self._process.returncode}:\n"
+                               f"{(self.directory / 'output').read_text()}{self.log()}")
+        return "daemon started" in self.log()
+
+    # ---- What happened
+
+    @property
+    def config(self):
+        return self.directory / "etc"
+
+    def log(self):
+        path = self.directory / "log" / "maillog"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def log_lines(self, pattern):
+        """Lines of the log that match."""
+        return [line for line in self.log().splitlines() if re.search(pattern, line)]
+
+    def wait_log(self, pattern, count=1, timeout=20):
+        return self._wait(lambda: self.log_lines(pattern) if len(self.log_lines(pattern)) >= count
+                          else None, f"no {count} lines with {pattern} in Postfix's log", timeout)
+
+    def trouble(self):
+        """What Postfix had to complain about."""
+        return self.log_lines(r"\b(warning|error|fatal|panic):")
+
+    def wait_mail(self, user, count=1, timeout=30):
+        """The next `count` messages of the mailbox, with lines that end in LF, in the order in
+        which they came, each once."""
+        new = self.directory / "mail" / user / "new"
+
+        def look():
+            names = sorted(set(os.listdir(new)) - self._taken, key=self._age) if new.exists() \
+                else []
+            return names[:count] if len(names) >= count else None
+        names = self._wait(look, f"no {count} messages for {user}:\n{self.log()}", timeout)
+        self._taken.update(names)
+        return [(new / name).read_bytes() for name in names]
+
+    @staticmethod
+    def _age(name):
+        seconds, _, rest = name.partition(".")
+        micros = re.search(r"M(\d+)", rest)
+        return int(seconds), int(micros.group(1)) if micros else 0
+
+    @staticmethod
+    def without_added(message):
+        """The message as it was given to Postfix, without the header fields that it added."""
+        added = ADDED.match(message)
+        assert added, message[:500]
+        return message[added.end():]
+
+    @staticmethod
+    def _wait(look, complaint, timeout=20):
+        deadline = time.monotonic() + timeout
+        while True:
+            found = look()
+            if found:
+                return found
+            if time.monotonic() > deadline:
+                raise TimeoutError(complaint)
+            time.sleep(0.02)
