@@ -180,8 +180,7 @@ static void example_transaction(struct connection *connection)
 	transaction->data_bytes = connection->total_bytes = 1422;
 	transaction->backend = STR("mta");
 	transaction->server = STR("10.0.1.10:25");
-	results_add(&transaction->results, STR("relay"), RESULT_PASS, STR("example.com"));
-	trace_event(connection, POLICY_RCPT, "relay", "allow", STR(""), 131);
+	results_add(&transaction->results, STR("relay"), RESULT_PASS, STR("RCPT"));
 	transaction_end(connection, OUTCOME_ACCEPTED, BY_BACKEND, STR("250 2.0.0 Ok: queued"), 163);
 }
 
@@ -240,6 +239,8 @@ static void print_example(struct buf *out)
 	example_intake(&connection);
 	connection.hello = (struct hello){ .verb = "EHLO", .host = STR("mail.example.net") };
 	connection.esmtp = true;
+	trace_event(&connection, POLICY_CONNECT, "client_acl", "allow", STR(""), 2);
+	results_add(&connection.results, STR("client_acl"), RESULT_PASS, STR("CONNECT allow"));
 	example_transaction(&connection);
 	connection_reset(&connection, CONNECTION_RESET_MESSAGE);
 	buf_write(&connection.current_line, STR("QUIT\r\n"));
