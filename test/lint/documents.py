@@ -10,6 +10,8 @@ from project import Findings, ROOT, files, program_argument, table_rows
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```([\w.]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SOURCE_PATH = re.compile(r"`((?:src|include|test|docs|config|deploy)/[\w./*<>{},-]*)`")
+SHORT_PATH = re.compile(r"\b([du])/([\w/.-]+\.(?:smtp|c))\b")  # of docs/rfc-coverage.md
+FOLDERS = {"d": "test/dialogue", "u": "test/unit"}
 SETTING = re.compile(r"`((?:limits|timeouts|log|dns|relay)\.[a-z_]+)`")
 REPLY = re.compile(r"`((?!VERDICT_|RESULT_|GATEPOST_|CMAKE_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
 CELL = re.compile(r"(?<!\\)\|")
@@ -58,6 +60,10 @@ def check_paths(findings, path, text):
         for one in wanted:
             if not any(ROOT.glob(one.rstrip("/"))):
                 findings.add(path, f"names {name}, which is not there")
+    if path.name == "rfc-coverage.md":
+        for letter, file in SHORT_PATH.findall(text):
+            if not (ROOT / FOLDERS[letter] / file).exists():
+                findings.add(path, f"names {letter}/{file}, which is not there")
 
 
 def cells(line):
@@ -177,6 +183,10 @@ def main():
     check_help(findings, configuration)
     check_help(findings, checks)
     check_policy_pages(findings, checks)
+    for path in files("config", suffixes=(".yaml",)):
+        result = subprocess.run([program, "-c", "-f", path], capture_output=True, text=True)
+        if result.returncode != 0:
+            findings.add(path, f"is refused: {result.stderr}")
     for path in documents():
         if not path.exists():
             findings.add(path, "is not there")

@@ -57,7 +57,7 @@ def used_fields(argument, helper_fields):
 
 
 def check_log_fields(findings):
-    rows = {row[0]: (row[1], set(row[3].split())) for row in table_rows("logevents.def", "LOGEVENT")}
+    rows = {row[0]: set(row[3].split()) for row in table_rows("logevents.def", "LOGEVENT")}
     helper_fields, used = helpers(), {event: set() for event in rows}
     for path, text in SOURCE:
         for position, arguments in calls(text, "LOG"):
@@ -69,11 +69,11 @@ def check_log_fields(findings):
                 if not names:
                     findings.add(path, f"cannot tell the field's name: {argument}",
                                  line_of(text, position))
-                for field in names - rows[event][1]:
+                for field in names - rows[event]:
                     findings.add(path, f"{event}: field {field} is not in logevents.def",
                                  line_of(text, position))
                 used[event] |= names
-    for event, (_, listed) in rows.items():
+    for event, listed in rows.items():
         for field in sorted(listed - used[event]):
             if used[event] or event not in WRITTEN_BY_THE_LOG:
                 findings.add("include/tables/logevents.def", f"{event}: nobody gives {field}")
