@@ -161,6 +161,8 @@ def certificate(folder):
 def check_haproxy(findings, path, text):
     haproxy = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin")
     examples = [e for language, e in FENCE.findall(text) if language == "haproxy"]
+    if path.suffix == ".cfg":
+        examples = [text]
     if not examples or not haproxy:
         return len(examples)
     with tempfile.TemporaryDirectory() as folder:
@@ -168,7 +170,7 @@ def check_haproxy(findings, path, text):
         for number, example in enumerate(examples):
             file = pathlib.Path(folder) / f"{number}.cfg"
             file.write_text(example.replace(CERTIFICATE, str(pem)))
-            result = subprocess.run([haproxy, "-c", "-q", "-f", str(file)], capture_output=True,
+            result = subprocess.run([haproxy, "-c", "-f", str(file)], capture_output=True,
                                     text=True)
             if result.returncode != 0 or "[WARNING]" in result.stderr:
                 findings.add(path, f"haproxy -c: {result.stderr}{example}")
@@ -187,6 +189,8 @@ def main():
         result = subprocess.run([program, "-c", "-f", path], capture_output=True, text=True)
         if result.returncode != 0:
             findings.add(path, f"is refused: {result.stderr}")
+    for path in files("deploy", suffixes=(".cfg",)):
+        examples += check_haproxy(findings, path, path.read_text())
     for path in documents():
         if not path.exists():
             findings.add(path, "is not there")
