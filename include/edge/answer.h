@@ -15,6 +15,7 @@ struct answer {
 	struct smtp_reply changed;
 	bool blames_us;      /* log an alarm */
 	bool server_is_done; /* a 421: this server goes away; another may be tried before the dot */
+	bool is_senseless;   /* out of protocol: nothing that it says can be relied on any more */
 };
 
 /*

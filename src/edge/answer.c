@@ -49,6 +49,7 @@ void answer_from_reply(struct answer *answer, enum smtp_client_step step,
 	*answer = (struct answer){ .changed = *reply };
 	answer->answer = (struct smtp_answer){ .reply = &answer->changed, .by = BY_BACKEND };
 	if (!fits(step, reply)) {
+		answer->is_senseless = true;
 		own(answer, REPLY_BACKEND_PROTOCOL, BY_BACKEND);
 	} else if (reply->code == 421) {
 		answer->changed.code = 451;

@@ -1,5 +1,6 @@
 #include "edge/forward.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -422,12 +423,28 @@ static void keep_mail_refusal(struct forward *forward, const struct smtp_reply *
 	forward->mail_is_refused = true;
 }
 
+/* Neither a server that goes away nor one that answers out of protocol is put another command to. */
+static bool is_useless(struct forward *forward, const struct answer *verdict,
+	enum smtp_client_step step)
+{
+	char why[48];
+
+	if (!verdict->server_is_done && !verdict->is_senseless)
+		return false;
+	snprintf(why, sizeof(why), "%s at %s", verdict->server_is_done ? "421" : "senseless reply",
+		smtp_client_step_word(step));
+	server_lost(forward, why, REPLY_BACKEND_LOST);
+	return true;
+}
+
 static void mail_answered(struct forward *forward, const struct smtp_reply *reply)
 {
 	struct answer verdict;
 
 	judge(forward, SMTP_CLIENT_MAIL, reply, &verdict);
-	if (verdict.server_is_done || forward->replays_due > 0) {
+	if (is_useless(forward, &verdict, SMTP_CLIENT_MAIL))
+		return;
+	if (forward->replays_due > 0) {
 		if (smtp_reply_class(reply) != 2)
 			server_lost(forward, "sender refused", REPLY_BACKEND_LOST);
 		return;
@@ -447,10 +464,8 @@ static void rcpt_answered(struct forward *forward, const struct smtp_reply *repl
 	struct answer verdict;
 
 	judge(forward, SMTP_CLIENT_RCPT, reply, &verdict);
-	if (verdict.server_is_done) {
-		server_lost(forward, "421 at RCPT", REPLY_BACKEND_LOST);
+	if (is_useless(forward, &verdict, SMTP_CLIENT_RCPT))
 		return;
-	}
 	if (is_replay) {
 		/* Another server has accepted it before us: this one cannot take its place. */
 		forward->replays_answered++;
@@ -474,10 +489,8 @@ static void data_answered(struct forward *forward, const struct smtp_reply *repl
 	struct answer verdict;
 
 	judge(forward, SMTP_CLIENT_DATA, reply, &verdict);
-	if (verdict.server_is_done) {
-		server_lost(forward, "421 at DATA", REPLY_BACKEND_LOST);
+	if (is_useless(forward, &verdict, SMTP_CLIENT_DATA))
 		return;
-	}
 	if (verdict.blames_us)
 		alarm_blamed(forward, SMTP_CLIENT_DATA, reply);
 	if (reply->code == 354) {
@@ -492,6 +505,15 @@ static void final_answered(struct forward *forward, const struct smtp_reply *rep
 	struct answer verdict;
 
 	judge(forward, SMTP_CLIENT_DOT, reply, &verdict);
+	/* No 250 without the dot: one that came while we still hold the end answers something else. */
+	if (smtp_reply_class(reply) == 2 && stream_pending(&forward->stream) > 0) {
+		final_lost(forward, "a reply before the end of the message was sent");
+		return;
+	}
+	if (verdict.is_senseless) {
+		final_lost(forward, "senseless reply");
+		return;
+	}
 	if (verdict.blames_us)
 		alarm_blamed(forward, SMTP_CLIENT_DOT, reply);
 	forward->state = FORWARD_READY;

@@ -317,6 +317,8 @@ void session_resume(struct session *s)
 	s->resume_at = 0;
 	LIST_REMOVE(s, in_waiting);
 	s->is_held = false;
+	if (s->is_split && buf_used(&s->out) <= 1)
+		flush(s); /* the last byte: what came in meanwhile is due */
 	if (!s->is_split)
 		process_kept(s);
 	settle(s);

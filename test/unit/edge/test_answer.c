@@ -27,6 +27,7 @@ static void check(enum smtp_client_step step, const char *text, int code, enum r
 	assert_int_equal(answer.answer.by, BY_BACKEND);
 	assert_int_equal(answer.blames_us, own == REPLY_BACKEND_OUR_FAULT);
 	assert_int_equal(answer.server_is_done, reply.code == 421);
+	assert_int_equal(answer.is_senseless, own == REPLY_BACKEND_PROTOCOL);
 	if (own == PASSED) {
 		assert_int_equal(answer.answer.reply->code, code);
 		assert_true(str_eq(answer.answer.reply->text, reply.text));
