@@ -221,7 +221,6 @@ void server_end_transaction(struct smtp_server *server, enum outcome outcome, en
 	server->refusal_code = 0;
 	buf_truncate(&server->refusal, 0);
 	buf_release(&server->refusal);
-	server->held[POLICY_MAIL].is_set = false;
 	if (server->state != SMTP_STATE_CLOSING && server->state != SMTP_STATE_READY)
 		server_move(server, SMTP_STATE_READY);
 }

@@ -288,6 +288,8 @@ static void do_event(struct script *script, struct str text)
 		policy_run_cancel(&script->policy.run);
 	if (ends)
 		fake_port_eof(port, str_eq(word, STR("reset")));
+	else if (str_eq(word, STR("wait")))
+		port->now_ms += number(text);
 	else if (str_eq(word, STR("room")))
 		fake_port_give_room(port, number(text));
 	else if (str_eq(word, STR("full")))

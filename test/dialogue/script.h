@@ -23,7 +23,7 @@
  *	R: line      the next refusal that was reported: "RCPT 550 …"
  *	O: word by   outcome of the next transaction
  *	T: ms        the deadline, so far away (any without a number), passes; "none": there is none
- *	X: what      eof, reset, start, room N, full, drained, gone, stop ID, expire (of the policy)
+ *	X: what      eof, reset, start, wait MS (nothing passes in it), room N, full, drained, gone, stop ID, expire (of the policy)
  *	=: name v    a value of the connection
  *	E: word      the session ended so
  *	SET name v   limits, timeouts, and: restricted, normalise, relay_domains, relaying, backend auto,

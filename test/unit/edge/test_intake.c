@@ -28,7 +28,7 @@ static void open_listener(enum proxy_mode mode)
 	listener = (struct listener_settings){
 		.name = STR("mx"),
 		.proxy = (int)mode,
-		.trusted_proxies = { trusted, mode == PROXY_MODE_OFF ? 0 : 2 },
+		.trusted_proxies = { trusted, 2 },
 		.health_checkers = { checkers, 2 },
 	};
 }

@@ -161,6 +161,29 @@ static void test_room_for_the_largest_recipients(void **state)
 	fake_port_free(&port);
 }
 
+/* What does not fit the transaction is refused before the backend hears of it: it could not be taken
+ * back from there. */
+static void test_no_room_for_a_recipient(void **state)
+{
+	(void)state;
+	open_port("no room");
+	fake_port_start(&port);
+	say("HELO a.example");
+	say("MAIL FROM:<a@example.org>");
+	struct transaction *transaction = port.connection.transaction;
+	fake_port_forget(&port);
+	transaction->arena.max = transaction->arena.used + CANDIDATE_ARENA_MAX - 1;
+	say("RCPT TO:<b@example.com>");
+	assert_true(str_starts_with(buf_view(&port.replies), STR("452 4.3.1 ")));
+	assert_int_equal(buf_used(&port.forwarded), 0);
+	assert_int_equal(port.connection.rcpt_count.tempfail, 1);
+	transaction->arena.max++;
+	say("RCPT TO:<b@example.com>");
+	fake_port_backend(&port, "250 Ok");
+	assert_int_equal(port.connection.rcpt_count.accept, 1);
+	fake_port_free(&port);
+}
+
 /* ---- Bugs of the owner -------------------------------------------------------------------- */
 
 static void verdict_without_question(void)
@@ -548,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_the_message_in_pieces_of_any_size),
 		cmocka_unit_test(test_the_message_through_any_room),
 		cmocka_unit_test(test_room_for_the_largest_recipients),
+		cmocka_unit_test(test_no_room_for_a_recipient),
 		cmocka_unit_test(test_asserts),
 		cmocka_unit_test(test_the_reference),
 		cmocka_unit_test(test_random_walks),
