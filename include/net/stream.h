@@ -51,11 +51,16 @@ struct stream_events {
 	void (*drained)(void *ctx);
 };
 
+struct tls_context;
+struct tls_state;
+
 struct stream {
 	struct loop *loop;
 	int fd; /* -1: closed */
 	const struct stream_events *events;
 	void *ctx;
+	const struct stream_transport *transport; /* the socket alone, or TLS on it */
+	struct stream_tls *tls;                   /* NULL: plain */
 	ev_io reader, writer;
 	struct task input_task, flush_task;
 	struct buf in, out;
@@ -64,6 +69,7 @@ struct stream {
 	bool was_refused;      /* the kept input was offered again without anything being taken */
 	bool is_drained_due;   /* `drained` waits for input_task */
 	bool is_finished;      /* stream_finish was called */
+	bool is_handshaking;   /* of TLS: neither input nor output is the owner's yet */
 	bool is_input_ignored; /* something arrived while reading was stopped */
 	int error;             /* errno of the failure, when there was one */
 	uint64_t bytes_read, bytes_written;
@@ -125,6 +131,20 @@ void stream_flush(struct stream *stream);
  * is not lost to a reset; a deadline of the owner bounds that.
  */
 void stream_finish(struct stream *stream);
+
+/*
+ * From here on the stream is TLS: as server or as client, by the kind of the context. Input that is
+ * kept already (a ClientHello behind a PROXY header) belongs to TLS; where plaintext must not be
+ * mistaken for it (STARTTLS) the owner sees to it that nothing is kept. Output gathered before is
+ * sent in plaintext first. Reading is stopped during the handshake; `done` is called once, from the
+ * loop: with NULL it has succeeded, else it has failed and the owner closes. The owner's deadline
+ * bounds it.
+ */
+void stream_start_tls(struct stream *stream, struct tls_context *context,
+	void (*done)(void *ctx, const struct err *err), void *ctx);
+
+/* What was negotiated; NULL without TLS. */
+const struct tls_state *stream_tls_state(const struct stream *stream);
 
 /* Has the peer reset or fully closed the connection (a half-close is not that)? Asks the kernel. */
 bool stream_peer_is_gone(const struct stream *stream);

@@ -9,13 +9,17 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "stream_priv.h"
 
 /* Unread bytes that are thrown away before a close, so that it does not become a reset. */
 #define DISCARD_MAX (1 << 20)
+/* Reads of what TLS holds already, so that a flood of small records does not keep the others
+ * waiting; the rest follows in the next turn. */
+#define READS_AN_EVENT 8
 
-/* ---- Transport: all that touches the socket -------------------------------------------------- */
+/* ---- Transport: the socket alone --------------------------------------------------------------- */
 
-static ssize_t transport_read(const struct stream *stream, char *out, size_t size)
+static ssize_t plain_read(struct stream *stream, char *out, size_t size)
 {
 	ssize_t n;
 
@@ -25,8 +29,7 @@ static ssize_t transport_read(const struct stream *stream, char *out, size_t siz
 	return n;
 }
 
-/* Two pieces in one call; the second may be empty. */
-static ssize_t transport_send(const struct stream *stream, struct str first, struct str second)
+static ssize_t plain_send(struct stream *stream, struct str first, struct str second)
 {
 	/* The kernel does not write through iov_base; the cast only drops the const. */
 	struct iovec pieces[2] = {
@@ -42,22 +45,21 @@ static ssize_t transport_send(const struct stream *stream, struct str first, str
 	return n;
 }
 
-static bool transport_peek(const struct stream *stream)
+static bool plain_peek(const struct stream *stream)
 {
 	char byte;
 
 	return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
 }
 
-/* The peer sees the end of what was sent. */
-static void transport_finish(const struct stream *stream)
+static void plain_finish(struct stream *stream)
 {
 	(void)shutdown(stream->fd, SHUT_WR);
 }
 
 /* Linux sends RST instead of FIN when unread bytes are left, and the peer may then lose the last
  * reply. MSG_TRUNC discards without copying. */
-static void transport_close(const struct stream *stream, bool reset)
+static void plain_close(struct stream *stream, bool reset)
 {
 	struct linger abort = { .l_onoff = 1, .l_linger = 0 };
 
@@ -68,9 +70,62 @@ static void transport_close(const struct stream *stream, bool reset)
 	close(stream->fd);
 }
 
-static bool is_full(ssize_t result)
+const struct stream_transport stream_plain = {
+	.read = plain_read,
+	.send = plain_send,
+	.peek = plain_peek,
+	.finish = plain_finish,
+	.close = plain_close,
+};
+
+bool stream_is_full(ssize_t result)
 {
 	return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+/* What the transport holds back: nothing, without TLS. */
+static size_t unsent(const struct stream *stream)
+{
+	return stream->tls != NULL ? stream_tls_unsent(stream->tls) : 0;
+}
+
+static bool is_ready(const struct stream *stream)
+{
+	return stream->tls != NULL && stream_tls_is_ready(stream->tls);
+}
+
+/* ---- Watching the socket ------------------------------------------------------------------------ */
+
+static void watch_input(struct stream *stream)
+{
+	bool has_room = buf_room(&stream->in) > 0;
+
+	if (stream->fd < 0 || stream->has_failed)
+		return;
+	if (stream->is_handshaking || (stream->wants_input && !stream->saw_eof && has_room))
+		ev_io_start(loop_ev(stream->loop), &stream->reader);
+	else if (stream->saw_eof || !has_room)
+		ev_io_stop(loop_ev(stream->loop), &stream->reader);
+}
+
+static void watch_output(struct stream *stream, bool is_needed)
+{
+	if (is_needed)
+		ev_io_start(loop_ev(stream->loop), &stream->writer);
+	else
+		ev_io_stop(loop_ev(stream->loop), &stream->writer);
+}
+
+static bool is_socket_full(struct stream *stream)
+{
+	return ev_is_active(&stream->writer);
+}
+
+/* What TLS says of its own accord (an alert, its part of the handshake) may have to wait. */
+static void watch_unsent(struct stream *stream)
+{
+	if (unsent(stream) > 0)
+		watch_output(stream, true);
 }
 
 /* ---- Failure --------------------------------------------------------------------------------- */
@@ -118,18 +173,6 @@ static bool is_output_dead(const struct stream *stream)
 
 /* ---- Input ----------------------------------------------------------------------------------- */
 
-static void watch_input(struct stream *stream)
-{
-	bool has_room = buf_room(&stream->in) > 0;
-
-	if (stream->fd < 0 || stream->has_failed)
-		return;
-	if (stream->wants_input && !stream->saw_eof && has_room)
-		ev_io_start(loop_ev(stream->loop), &stream->reader);
-	else if (stream->saw_eof || !has_room)
-		ev_io_stop(loop_ev(stream->loop), &stream->reader);
-}
-
 /* Gives the owner what is kept, or `fresh` when nothing is. Kept input stays in its memory
  * during the call, whatever the owner does to the stream. */
 static size_t offer(struct stream *stream, struct str fresh)
@@ -150,6 +193,8 @@ static size_t offer(struct stream *stream, struct str fresh)
 		buf_consume(&stream->in, taken);
 	else
 		buf_write(&stream->in, str_from_pos(fresh, taken));
+	if (stream->is_handshaking)
+		stream_tls_take_input(stream->tls, &stream->in);
 	buf_release(&stream->in);
 	ASSERT(taken > 0 || buf_room(&stream->in) > 0 || !stream->wants_input);
 	watch_input(stream);
@@ -192,7 +237,12 @@ static void tell_failed(struct stream *stream)
 
 	errno = stream->error;
 	err_errno(&err, "connection");
-	stream->events->failed(stream->ctx, &err);
+	if (stream->tls != NULL && stream->error == EPROTO)
+		stream_tls_problem(stream->tls, &err);
+	if (stream->is_handshaking)
+		stream_tls_tell(stream->tls, &err);
+	else
+		stream->events->failed(stream->ctx, &err);
 }
 
 static void tell_drained(struct stream *stream)
@@ -200,23 +250,6 @@ static void tell_drained(struct stream *stream)
 	stream->is_drained_due = false;
 	if (stream->events->drained != NULL)
 		stream->events->drained(stream->ctx);
-}
-
-/* Everything that is told outside of the socket's own events. Each call may close the stream. */
-static void tell(void *ctx)
-{
-	struct stream *stream = ctx;
-
-	if (stream->has_failed) {
-		tell_failed(stream);
-		return;
-	}
-	if (stream->is_drained_due)
-		tell_drained(stream);
-	if (stream->fd >= 0 && !stream->has_failed && stream->wants_input && stream->is_offer_due)
-		offer_again(stream);
-	if (stream->fd >= 0 && !stream->has_failed)
-		tell_eof(stream);
 }
 
 static void end_input(struct stream *stream)
@@ -236,19 +269,13 @@ static void ignore_input(struct stream *stream)
 	ev_io_stop(loop_ev(stream->loop), &stream->reader);
 }
 
-static void on_readable(struct ev_loop *ev, ev_io *watcher, int revents)
+static void read_once(struct stream *stream)
 {
-	struct stream *stream = watcher->data;
 	char *scratch = loop_scratch(stream->loop);
+	ssize_t n = stream->transport->read(stream, scratch, buf_room(&stream->in));
 
-	(void)ev;
-	(void)revents;
-	if (!stream->wants_input) {
-		ignore_input(stream);
-		return;
-	}
-	ssize_t n = transport_read(stream, scratch, buf_room(&stream->in));
-	if (is_full(n))
+	watch_unsent(stream);
+	if (stream_is_full(n))
 		return;
 	if (n < 0) {
 		fail(stream, errno);
@@ -260,6 +287,92 @@ static void on_readable(struct ev_loop *ev, ev_io *watcher, int revents)
 	}
 	stream->bytes_read += (uint64_t)n;
 	offer_fresh(stream, str_make(scratch, (size_t)n));
+}
+
+static bool can_read(const struct stream *stream)
+{
+	return stream->fd >= 0 && !stream->has_failed && stream->wants_input && !stream->saw_eof &&
+	       buf_room(&stream->in) > 0;
+}
+
+/* The socket becomes readable once for what TLS then gives in several reads. */
+static void read_ready(struct stream *stream)
+{
+	for (int i = 0; i < READS_AN_EVENT; i++) {
+		if (!can_read(stream) || !is_ready(stream))
+			return;
+		read_once(stream);
+	}
+	if (can_read(stream) && is_ready(stream))
+		stream_tls_postpone(stream->tls);
+}
+
+/* ---- Handshake ----------------------------------------------------------------------------------- */
+
+static void end_handshake(struct stream *stream)
+{
+	stream->is_handshaking = false;
+	watch_input(stream);
+	if (buf_used(&stream->out) > 0 || stream->is_finished)
+		task_defer_flush(&stream->flush_task, stream->loop);
+	if (stream->is_drained_due)
+		tell_later(stream);
+	stream_tls_tell(stream->tls, NULL);
+}
+
+static void shake_hands(struct stream *stream)
+{
+	int rc = stream_tls_handshake(stream->tls);
+
+	if (rc < 0) {
+		fail(stream, errno);
+		return;
+	}
+	watch_output(stream, unsent(stream) > 0);
+	if (rc > 0)
+		end_handshake(stream);
+}
+
+/* ---- Events ---------------------------------------------------------------------------------------- */
+
+/* Everything that is told outside of the socket's own events. Each call may close the stream. */
+static void tell(void *ctx)
+{
+	struct stream *stream = ctx;
+
+	if (stream->has_failed) {
+		tell_failed(stream);
+		return;
+	}
+	if (stream->is_handshaking) {
+		shake_hands(stream);
+		return;
+	}
+	if (stream->is_drained_due)
+		tell_drained(stream);
+	if (stream->fd >= 0 && !stream->has_failed && stream->wants_input && stream->is_offer_due)
+		offer_again(stream);
+	read_ready(stream);
+	if (stream->fd >= 0 && !stream->has_failed)
+		tell_eof(stream);
+}
+
+static void on_readable(struct ev_loop *ev, ev_io *watcher, int revents)
+{
+	struct stream *stream = watcher->data;
+
+	(void)ev;
+	(void)revents;
+	if (stream->is_handshaking) {
+		shake_hands(stream);
+		return;
+	}
+	if (!stream->wants_input) {
+		ignore_input(stream);
+		return;
+	}
+	read_once(stream);
+	read_ready(stream);
 }
 
 void stream_read_start(struct stream *stream)
@@ -276,7 +389,7 @@ void stream_read_start(struct stream *stream)
 	bool has_rest = buf_used(&stream->in) > 0 || stream->is_offering;
 	if (has_rest && (is_new || (!stream->was_refused && !stream->is_offering)))
 		stream->is_offer_due = true;
-	if (stream->is_offer_due || (stream->saw_eof && !stream->told_eof))
+	if (stream->is_offer_due || (stream->saw_eof && !stream->told_eof) || is_ready(stream))
 		tell_later(stream);
 }
 
@@ -291,7 +404,7 @@ bool stream_unread(struct stream *stream, struct str bytes)
 {
 	struct buf joined;
 
-	ASSERT(!stream->is_offering);
+	ASSERT(!stream->is_offering && !stream->is_handshaking);
 	if (bytes.n > buf_room(&stream->in))
 		return false;
 	buf_init(&joined, stream->in.max);
@@ -309,7 +422,7 @@ bool stream_unread(struct stream *stream, struct str bytes)
 
 bool stream_has_input(const struct stream *stream)
 {
-	return buf_used(&stream->in) > 0 || (stream->fd >= 0 && transport_peek(stream));
+	return buf_used(&stream->in) > 0 || (stream->fd >= 0 && stream->transport->peek(stream));
 }
 
 struct str stream_kept(const struct stream *stream)
@@ -319,22 +432,9 @@ struct str stream_kept(const struct stream *stream)
 
 /* ---- Output ---------------------------------------------------------------------------------- */
 
-static bool is_socket_full(struct stream *stream)
-{
-	return ev_is_active(&stream->writer);
-}
-
-static void watch_output(struct stream *stream, bool is_needed)
-{
-	if (is_needed)
-		ev_io_start(loop_ev(stream->loop), &stream->writer);
-	else
-		ev_io_stop(loop_ev(stream->loop), &stream->writer);
-}
-
 static void note_fill(struct stream *stream)
 {
-	size_t used = buf_used(&stream->out);
+	size_t used = stream_pending(stream);
 
 	if (used > stream->out.max / 2)
 		stream->wants_drained = true;
@@ -350,17 +450,20 @@ static void note_fill(struct stream *stream)
 static size_t send_now(struct stream *stream, struct str more)
 {
 	struct str gathered = buf_view(&stream->out);
-	size_t total = gathered.n + more.n;
-	ssize_t n = gathered.n > 0 ? transport_send(stream, gathered, more)
-				   : transport_send(stream, more, str_make(NULL, 0));
 
-	if (n < 0 && !is_full(n)) {
+	if (stream->is_handshaking)
+		gathered = more = str_make(NULL, 0);
+	size_t total = gathered.n + more.n;
+	ssize_t n = gathered.n > 0 ? stream->transport->send(stream, gathered, more)
+				   : stream->transport->send(stream, more, gathered);
+
+	if (n < 0 && !stream_is_full(n)) {
 		fail_write(stream, errno);
 		return more.n;
 	}
 	size_t sent = n > 0 ? (size_t)n : 0;
 	stream->bytes_written += sent;
-	watch_output(stream, sent < total);
+	watch_output(stream, sent < total || unsent(stream) > 0);
 	if (sent < gathered.n) {
 		buf_consume(&stream->out, sent);
 		return 0;
@@ -371,15 +474,20 @@ static size_t send_now(struct stream *stream, struct str more)
 
 static void send_fin(struct stream *stream)
 {
-	if (stream->is_finished && buf_used(&stream->out) == 0)
-		transport_finish(stream);
+	if (!stream->is_finished || stream->is_handshaking || stream_pending(stream) > 0)
+		return;
+	stream->transport->finish(stream);
+	watch_unsent(stream);
 }
 
 static void flush(struct stream *stream)
 {
-	if (is_output_dead(stream) || buf_used(&stream->out) == 0)
+	if (is_output_dead(stream))
 		return;
-	send_now(stream, str_make(NULL, 0));
+	if (stream_pending(stream) > 0)
+		send_now(stream, str_make(NULL, 0));
+	else if (!stream->is_finished)
+		return;
 	if (is_output_dead(stream))
 		return;
 	buf_release(&stream->out);
@@ -397,9 +505,13 @@ static void flush_at_end(void *ctx)
 
 static void on_writable(struct ev_loop *ev, ev_io *watcher, int revents)
 {
+	struct stream *stream = watcher->data;
+
 	(void)ev;
 	(void)revents;
-	flush(watcher->data);
+	flush(stream);
+	if (stream->is_handshaking && !is_output_dead(stream))
+		shake_hands(stream);
 }
 
 static void gather(struct stream *stream, struct str bytes)
@@ -430,7 +542,8 @@ size_t stream_push(struct stream *stream, struct str bytes)
 
 	if (is_output_dead(stream) || stream->is_finished)
 		return bytes.n;
-	if (buf_used(&stream->out) + bytes.n >= STREAM_PUSH_MIN && !is_socket_full(stream)) {
+	bool is_much = buf_used(&stream->out) + bytes.n >= STREAM_PUSH_MIN;
+	if (is_much && !is_socket_full(stream) && !stream->is_handshaking) {
 		taken = send_now(stream, bytes);
 		if (is_output_dead(stream))
 			return bytes.n;
@@ -450,7 +563,7 @@ size_t stream_room(const struct stream *stream)
 
 size_t stream_pending(const struct stream *stream)
 {
-	return buf_used(&stream->out);
+	return buf_used(&stream->out) + unsent(stream);
 }
 
 void stream_flush(struct stream *stream)
@@ -464,10 +577,37 @@ void stream_finish(struct stream *stream)
 	if (is_output_dead(stream) || stream->is_finished)
 		return;
 	stream->is_finished = true;
-	if (buf_used(&stream->out) == 0)
-		send_fin(stream);
-	else if (!is_socket_full(stream))
+	if (!is_socket_full(stream))
 		flush(stream);
+}
+
+/* ---- TLS ------------------------------------------------------------------------------------------- */
+
+void stream_start_tls(struct stream *stream, struct tls_context *context,
+	void (*done)(void *ctx, const struct err *err), void *ctx)
+{
+	if (stream->fd < 0)
+		return;
+	ASSERT(stream->tls == NULL && !stream->is_finished);
+	stream->wants_input = stream->is_offer_due = stream->was_refused = false;
+	stream->is_handshaking = true;
+	stream->tls = stream_tls_new(stream, context, done, ctx);
+	stream->transport = &stream_tls;
+	/* Inside `input` what was not taken is known when the call returns. */
+	if (!stream->is_offering)
+		stream_tls_take_input(stream->tls, &stream->in);
+	stream_tls_take_output(stream->tls, &stream->out);
+	watch_input(stream);
+	if (stream->error != 0)
+		fail(stream, stream->error);
+	tell_later(stream);
+}
+
+const struct tls_state *stream_tls_state(const struct stream *stream)
+{
+	if (stream->tls == NULL || stream->is_handshaking)
+		return NULL;
+	return stream_tls_negotiated(stream->tls);
 }
 
 /* ---- Life ------------------------------------------------------------------------------------ */
@@ -479,6 +619,7 @@ void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max
 
 	ASSERT(fd >= 0 && in_max > 0 && in_max <= STREAM_IN_MAX);
 	*stream = (struct stream){ .loop = loop, .fd = fd, .events = events, .ctx = ctx };
+	stream->transport = &stream_plain;
 	buf_init(&stream->in, in_max);
 	buf_init(&stream->out, out_max);
 	task_init(&stream->input_task, tell, stream);
@@ -512,7 +653,7 @@ void stream_close(struct stream *stream, bool reset)
 	ev_io_stop(loop_ev(stream->loop), &stream->writer);
 	task_cancel(&stream->input_task, stream->loop);
 	task_cancel(&stream->flush_task, stream->loop);
-	transport_close(stream, reset);
+	stream->transport->close(stream, reset);
 	stream->fd = -1;
 	stream->wants_input = false;
 	buf_free(&stream->out);
