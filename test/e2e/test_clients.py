@@ -53,7 +53,7 @@ def swaks(haproxy, *options):
 
 
 @pytest.mark.parametrize("options", [[], ["--pipeline"], ["--protocol", "SMTP"],
-                                     ["--attach", "@/etc/hostname"]])
+                                     ["--attach", f"@{__file__}"]])
 def test_swaks(haproxy, backend, options):
     before = len(backend.messages())
     code, said = swaks(haproxy, "--to", RECIPIENT, "--body", ".\nline\n..dots\n", *options)
