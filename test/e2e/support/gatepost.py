@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+# For tests that look at memory: AddressSanitizer keeps what is freed, by default up to 256 MB.
+FLAT = {"ASAN_OPTIONS": "quarantine_size_mb=0:thread_local_quarantine_size_kb=0"}
 # Nothing listens there.
 NOWHERE = "127.0.0.1:1"
 
