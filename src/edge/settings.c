@@ -15,8 +15,30 @@ static const struct conf_field tls_fields[] = {
 
 /* ---- Listeners ------------------------------------------------------------------------------ */
 
+/* Balancers on the same machine. */
+#define TRUSTED_DEFAULT_1 "127.0.0.0/8"
+#define TRUSTED_DEFAULT_2 "::1"
+
 static const char *const proxy_modes[] = { "required", "optional", "off", NULL };
 static const char *const bare_newlines[] = { "reject", "normalise", NULL };
+
+/* Without a list, and with the one that `gatepost -p` prints because it is the default. */
+static bool says_nothing(const struct ipnet_list *trusted)
+{
+	static const char *const defaults[] = { TRUSTED_DEFAULT_1, TRUSTED_DEFAULT_2 };
+	struct ipnet net;
+
+	if (trusted->count == 0)
+		return true;
+	if (trusted->count != 2)
+		return false;
+	for (size_t i = 0; i < 2; i++)
+		if (!ipnet_parse(str_from(defaults[i]), &net) ||
+			!ipaddr_eq(&net.ip, &trusted->items[i].ip) ||
+			net.prefix != trusted->items[i].prefix)
+			return false;
+	return true;
+}
 
 /* A header from nobody can never arrive: the listener would serve no one. */
 void listener_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
@@ -29,7 +51,8 @@ void listener_accepts(const void *value, struct conf_node *node, struct conf_err
 		conf_error(errors, trusted,
 			"proxy: required needs trusted_proxies, the networks of your balancers "
 			"(without them every connection would be refused)");
-	if (listener->proxy == PROXY_MODE_OFF && trusted != NULL)
+	if (listener->proxy == PROXY_MODE_OFF && trusted != NULL &&
+		!says_nothing(&listener->trusted_proxies))
 		conf_error(errors, trusted,
 			"trusted_proxies has no meaning with proxy: off; remove it, or say "
 			"proxy: required or optional");
@@ -49,7 +72,7 @@ const struct conf_field listener_fields[] = {
 			"is closed. optional: a trusted peer may send one, everybody else is a direct "
 			"client. off: nobody does." },
 	{ .key = "trusted_proxies", .type = CONF_NETWORK, .flags = CONF_LIST,
-		.offset = LISTENER(trusted_proxies), .dflt = "[127.0.0.0/8, \"::1\"]",
+		.offset = LISTENER(trusted_proxies), .dflt = "[" TRUSTED_DEFAULT_1 ", \"" TRUSTED_DEFAULT_2 "\"]",
 		.example = "[10.0.0.0/24]",
 		.help = "Networks of the balancers. A PROXY header counts only from them. The default "
 			"is a balancer on the same machine." },
