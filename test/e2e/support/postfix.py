@@ -126,12 +126,12 @@ class Postfix:
             shutil.rmtree(self.directory)
 
     def _write(self):
-        nobody = pwd.getpwnam("nobody")
+        owner = pwd.getpwuid(os.geteuid()) if os.geteuid() else pwd.getpwnam("nobody")
         self.directory.chmod(0o755)
         for name in ("etc", "queue", "data", "log", "mail"):
             (self.directory / name).mkdir()
         (self.config / "main.cf").write_text(MAIN.format(
-            directory=self.directory, uid=nobody.pw_uid, gid=nobody.pw_gid,
+            directory=self.directory, uid=owner.pw_uid, gid=owner.pw_gid,
             further="\n".join(self._further)))
         (self.config / "master.cf").write_text(MASTER.format(port=self.port,
                                                              proxy_port=self.proxy_port))
@@ -139,7 +139,7 @@ class Postfix:
             "".join(f"{user}@example.com {user}/\n" for user in self._users))
         _run("chown", "-R", "root:root", str(self.config), str(self.directory / "queue"))
         _run("chown", "postfix", str(self.directory / "data"))
-        _run("chown", f"{nobody.pw_uid}:{nobody.pw_gid}", str(self.directory / "mail"))
+        _run("chown", f"{owner.pw_uid}:{owner.pw_gid}", str(self.directory / "mail"))
 
     def _start(self):
         ties = ["setpriv", "--pdeathsig", "KILL"] if os.geteuid() == 0 else []
