@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "connection/reply.h"
+#include "connection/trace.h"
 #include "edge/forward.h"
 #include "edge/intake.h"
 #include "edge/session_log.h"
@@ -256,6 +257,12 @@ static void on_refused(void *ctx, enum policy_stage stage, struct str reply)
 	const struct policy_step *step = session->decided_by;
 
 	session_log_reject(&session->connection, stage, step ? step->check->name : NULL, reply);
+	/* What a check decided is in the trace already. */
+	if (step == NULL)
+		trace_event(&session->connection, stage, NULL,
+			verdict_word(reply.n > 0 && reply.p[0] == '4' ? VERDICT_DEFER
+								      : VERDICT_REJECT),
+			reply, now_ms(session));
 }
 
 static struct smtp_offer on_offer(void *ctx)
