@@ -35,11 +35,14 @@ struct stream_events {
 	size_t (*input)(void *ctx, struct str bytes);
 	/*
 	 * The peer will send nothing more. Called once, after all input was offered, while reading is
-	 * started; output can still be written.
+	 * started; output can still be written. With TLS: close_notify, or the end of the connection
+	 * without it (then what had arrived of an unfinished record is dropped). What follows a
+	 * close_notify is never read.
 	 */
 	void (*eof)(void *ctx);
 	/*
-	 * Reset, broken pipe, or another error of the socket. Called once; nothing follows. When a
+	 * Reset, broken pipe, or another error of the socket ("connection: …"), or of TLS ("TLS: …":
+	 * a record that is not authentic, an alert). Called once; nothing follows. When a
 	 * write fails because the peer has closed, what it said last is read and offered before, if
 	 * reading is started: a server's final reply is not lost.
 	 */
@@ -72,7 +75,7 @@ struct stream {
 	bool is_handshaking;   /* of TLS: neither input nor output is the owner's yet */
 	bool is_input_ignored; /* something arrived while reading was stopped */
 	int error;             /* errno of the failure, when there was one */
-	uint64_t bytes_read, bytes_written;
+	uint64_t bytes_read, bytes_written; /* of the owner's; with TLS before encryption */
 };
 
 #define STREAM_IN_MAX LOOP_SCRATCH_SIZE /* bound of in_max */
@@ -102,7 +105,11 @@ void stream_read_stop(struct stream *stream);
  */
 bool stream_unread(struct stream *stream, struct str bytes);
 
-/* Input that has arrived but was not taken: kept, or still in the kernel (asks it). */
+/*
+ * Input that has arrived but was not taken: kept, or still in the kernel (asks it). With TLS only
+ * data count, not what TLS says for itself (tickets, new keys, close_notify); false during the
+ * handshake.
+ */
 bool stream_has_input(const struct stream *stream);
 struct str stream_kept(const struct stream *stream);
 
@@ -118,7 +125,10 @@ bool stream_write(struct stream *stream, struct str bytes);
  */
 size_t stream_push(struct stream *stream, struct str bytes);
 
-/* Output bytes that would still be taken, and that wait to be written. */
+/*
+ * Output bytes that would still be taken, and that wait to be written. With TLS up to 68 KiB more
+ * than the maximum may wait, encrypted: they count as waiting.
+ */
 size_t stream_room(const struct stream *stream);
 size_t stream_pending(const struct stream *stream);
 
@@ -128,22 +138,28 @@ void stream_flush(struct stream *stream);
 /*
  * Nothing more will be written (it would be dropped): the peer sees the end when what is gathered
  * has been sent. The owner goes on reading (and throwing away) until `eof`, so that the last reply
- * is not lost to a reset; a deadline of the owner bounds that.
+ * is not lost to a reset; a deadline of the owner bounds that. With TLS the end is close_notify and
+ * then that of the connection; there is no way back to plaintext.
  */
 void stream_finish(struct stream *stream);
 
 /*
- * From here on the stream is TLS: as server or as client, by the kind of the context. Input that is
- * kept already (a ClientHello behind a PROXY header) belongs to TLS; where plaintext must not be
- * mistaken for it (STARTTLS) the owner sees to it that nothing is kept. Output gathered before is
- * sent in plaintext first. Reading is stopped during the handshake; `done` is called once, from the
- * loop: with NULL it has succeeded, else it has failed and the owner closes. The owner's deadline
- * bounds it.
+ * From here on the stream is TLS: as server or as client, by the kind of the context, which the
+ * stream keeps. Input that is kept already (a ClientHello behind a PROXY header) belongs to TLS;
+ * where plaintext must not be mistaken for it (STARTTLS) the owner sees to it that nothing is
+ * kept; as a client, input that is there before our ClientHello makes the handshake fail. Inside
+ * `input` what is not taken belongs to TLS. Output gathered before is sent in plaintext first.
+ *
+ * Reading is stopped during the handshake, and begins with the owner's stream_read_start() in
+ * `done` or later; output is gathered, and sent after it. `done` is called once, from the loop:
+ * with NULL it has succeeded, else it has failed ("TLS handshake: …", or "connection: …") and the
+ * owner closes; `failed` and `eof` are not called then. The owner's deadline bounds it. Closing
+ * the stream drops the call. Once a stream, not after stream_finish().
  */
 void stream_start_tls(struct stream *stream, struct tls_context *context,
 	void (*done)(void *ctx, const struct err *err), void *ctx);
 
-/* What was negotiated; NULL without TLS. */
+/* What was negotiated; NULL without TLS, during the handshake and when the stream is closed. */
 const struct tls_state *stream_tls_state(const struct stream *stream);
 
 /* Has the peer reset or fully closed the connection (a half-close is not that)? Asks the kernel. */
@@ -151,7 +167,8 @@ bool stream_peer_is_gone(const struct stream *stream);
 
 /*
  * Closes the socket and drops what is buffered; idempotent; may be called from any callback.
- * Output that must still arrive is flushed before by the owner (stream_flush).
+ * Output that must still arrive is flushed before by the owner (stream_flush). With TLS a
+ * close_notify is sent when everything before it was.
  * With `reset` the connection is aborted (RST) rather than closed.
  */
 void stream_close(struct stream *stream, bool reset);

@@ -31,7 +31,8 @@ LIBRARIES = {
     r"ev\.h": {"include/net/loop.h", "src/app/main.c"},
     r"ares.*\.h": {"src/net/resolver.c", "src/app/main.c"},
     r"openssl/.*": {"src/net/tls_priv.h", "src/net/tls.c", "src/net/tls_files.c",
-                    "src/net/stream_tls.c", "src/app/main.c"},
+                    "src/net/tls_server.c", "src/net/tls_client.c", "src/net/stream_tls.c",
+                    "src/app/main.c"},
     r"event2?/.*|event\.h": set(),  # libevent: never, see test/lint/binary.py
 }
 

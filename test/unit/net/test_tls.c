@@ -21,7 +21,7 @@
 
 static struct cert_folder folder;
 static struct cert root, issuer, leaf; /* a chain of three */
-static struct cert mail_ec, mail_rsa, wild_ec, exact_rsa, bare;
+static struct cert mail_ec, second_ec, mail_rsa, wild_ec, exact_rsa, bare;
 
 static int group_setup(void **state)
 {
@@ -35,6 +35,8 @@ static int group_setup(void **state)
 	mail_ec = cert_make(&(struct cert_plan){ .subject = "mail ec",
 		.names = "DNS:mail.test,DNS:smtp.test,IP:192.0.2.1",
 		.issuer = &root });
+	second_ec = cert_make(&(struct cert_plan){
+		.subject = "second ec", .names = "DNS:second.test,DNS:mail.test" });
 	mail_rsa = cert_make(&(struct cert_plan){
 		.subject = "mail rsa", .names = "DNS:mail.test", .kind = "RSA", .issuer = &root });
 	wild_ec = cert_make(&(struct cert_plan){
@@ -47,8 +49,8 @@ static int group_setup(void **state)
 
 static int group_teardown(void **state)
 {
-	struct cert *all[] = { &root, &issuer, &leaf, &mail_ec, &mail_rsa, &wild_ec, &exact_rsa,
-		&bare };
+	struct cert *all[] = { &root, &issuer, &leaf, &mail_ec, &second_ec, &mail_rsa, &wild_ec,
+		&exact_rsa, &bare };
 
 	(void)state;
 	for (size_t i = 0; i < COUNT(all); i++)
@@ -390,6 +392,17 @@ static void close_pair(struct pair *pair)
 	ERR_clear_error();
 }
 
+/* OpenSSL's macros cast what they are given. */
+static char *unconst(const char *text)
+{
+	return (char *)(uintptr_t)text;
+}
+
+static int ask_for(SSL *ssl, const char *name)
+{
+	return (int)SSL_set_tlsext_host_name(ssl, unconst(name));
+}
+
 static const struct sockaddr_storage nobody = { .ss_family = AF_UNSPEC };
 
 static void connect_to_server(struct pair *pair, struct tls_context *server, SSL_CTX *other)
@@ -414,6 +427,7 @@ static void test_choice_of_the_certificate(void **state)
 		{ "MAIL.Test", rsa_only, &mail_rsa },
 		{ "smtp.test", ec_only, &mail_ec },
 		{ "smtp.test", rsa_only, NULL },
+		{ "second.test", NULL, &second_ec },
 		{ "a.wild.test", NULL, &wild_ec },
 		{ "A.WILD.test", ec_only, &wild_ec },
 		{ "a.wild.test", rsa_only, NULL },
@@ -434,6 +448,7 @@ static void test_choice_of_the_certificate(void **state)
 		cert_write_pair(&folder, "wild_ec", &wild_ec, NULL),
 		cert_write_pair(&folder, "mail_rsa", &mail_rsa, NULL),
 		cert_write_pair(&folder, "exact_rsa", &exact_rsa, NULL),
+		cert_write_pair(&folder, "second_ec", &second_ec, NULL),
 		cert_write_pair(&folder, "bare", &bare, NULL) };
 	struct tls_context *server = server_of(files, COUNT(files));
 
@@ -442,12 +457,12 @@ static void test_choice_of_the_certificate(void **state)
 		SSL_CTX *other = SSL_CTX_new(TLS_client_method());
 		struct pair pair;
 		if (cases[i / 2].algorithms != NULL)
-			SSL_CTX_set1_sigalgs_list(other, cases[i / 2].algorithms);
+			SSL_CTX_set1_sigalgs_list(other, unconst(cases[i / 2].algorithms));
 		if (i % 2 == 1)
 			SSL_CTX_set_max_proto_version(other, TLS1_2_VERSION);
 		connect_to_server(&pair, server, other);
 		if (cases[i / 2].name != NULL)
-			SSL_set_tlsext_host_name(pair.other, cases[i / 2].name);
+			ask_for(pair.other, cases[i / 2].name);
 		converse(&pair);
 		X509 *got = SSL_get0_peer_certificate(pair.other);
 		const struct cert *expected = cases[i / 2].expected;
@@ -473,7 +488,7 @@ static void test_chain_is_sent(void **state)
 		X509_STORE_add_cert(SSL_CTX_get_cert_store(other), root.x);
 		SSL_CTX_set_verify(other, SSL_VERIFY_PEER, NULL);
 		connect_to_server(&pair, server, other);
-		SSL_set_tlsext_host_name(pair.other, "leaf.test");
+		ask_for(pair.other, "leaf.test");
 		SSL_set1_host(pair.other, "leaf.test");
 		converse(&pair);
 		assert_int_equal(pair.ours_rc, 1);
@@ -516,7 +531,7 @@ static void test_asked_name(void **state)
 			asked = memset(label, 'a', 254);
 		connect_to_server(&pair, server, other);
 		if (asked != NULL)
-			assert_int_equal(SSL_set_tlsext_host_name(pair.other, asked), 1);
+			assert_int_equal(ask_for(pair.other, asked), 1);
 		converse(&pair);
 		assert_int_equal(pair.ours_rc, 1);
 		assert_true(str_eq(tls_asked_name(pair.ours, text), str_from(name)));
@@ -614,7 +629,7 @@ static void test_parameters(void **state)
 		SSL_CTX_set_max_proto_version(other, cases[i].version);
 		if (cases[i].ciphers != NULL)
 			assert_int_equal(SSL_CTX_set_cipher_list(other, cases[i].ciphers), 1);
-		assert_int_equal(SSL_CTX_set1_groups_list(other, cases[i].groups), 1);
+		assert_int_equal(SSL_CTX_set1_groups_list(other, unconst(cases[i].groups)), 1);
 		connect_to_server(&pair, server, other);
 		converse(&pair);
 		if ((pair.ours_rc == 1) != (cases[i].agreed != NULL))
@@ -709,6 +724,7 @@ static void test_verification(void **state)
 	struct str root_file = cert_write_chain(&folder, "ca.pem", &root, NULL);
 	struct str both_file = cert_write_chain(&folder, "cas.pem", &issuer, &root, NULL);
 	struct str own_file = cert_write_chain(&folder, "own.pem", &leaf, NULL);
+	struct str bare_file = cert_write_chain(&folder, "bare.pem", &bare, NULL);
 	char of_mail[96], of_wild[96];
 	const struct {
 		enum tls_verify verify;
@@ -735,6 +751,9 @@ static void test_verification(void **state)
 			X509_V_OK },
 		{ TLS_VERIFY_NAME, root_file, STR("MAIL.TEST"), STR(""), &mail_ec, NULL,
 			X509_V_OK },
+		{ TLS_VERIFY_NAME, bare_file, STR("bare.test"), STR(""), &bare, NULL, X509_V_OK },
+		{ TLS_VERIFY_NAME, root_file, STR("leaf.test"), STR(""), &mail_ec, &leaf,
+			X509_V_ERR_HOSTNAME_MISMATCH },
 		{ TLS_VERIFY_NAME, root_file, STR("192.0.2.1"), STR(""), &mail_ec, NULL,
 			X509_V_OK },
 		{ TLS_VERIFY_NAME, root_file, STR("192.0.2.2"), STR(""), &mail_ec, NULL,
