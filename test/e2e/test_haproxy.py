@@ -312,9 +312,13 @@ def test_health_checks_do_not_count_against_clients():
     with chain("send-proxy-v2 check inter 20ms rise 1 fall 1", backend=SMTPCHK,
                config=config) as all_:
         all_.haproxy.wait_checked("UP")
-        for _ in range(5):
-            with Client(all_.haproxy.address, source="127.0.0.1") as client:
-                assert send(client).code == 250
+        with Client(all_.haproxy.address, source="127.0.0.1") as client:
+            client.hello()
+            time.sleep(0.3)  # for some checks beside it
+            assert client.message().code == 250
+            with Client(all_.haproxy.address, source="127.0.0.1") as second:
+                second.expect(421)
+            client.quit()
         assert all_.haproxy.wait_checked("UP")["chkdown"] == "0"
 
 
