@@ -36,6 +36,7 @@ struct edge {
 	struct local_names local_names;
 	struct session_list sessions;
 	size_t session_count;
+	size_t client_count; /* of them, those of clients: neither in the intake nor restricted */
 	int trace_fd; /* -1: no trace */
 	bool traces_restricted;
 };

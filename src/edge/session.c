@@ -20,8 +20,9 @@
 #define OUT_FULL (OUT_MAX / 2)
 /* A message that the backend has in full is waited for when its time is up otherwise. */
 #define FINAL_PATIENCE_MS 5000
-/* Connections beyond limits.connections that may wait in the intake, to be told 421. */
+/* Connections beyond limits.connections: in the intake, to be told 421, or health checks. */
 #define INTAKE_FACTOR 2
+#define INTAKE_RESERVE 64
 
 enum session_phase {
 	PHASE_INTAKE,   /* the PROXY header */
@@ -94,8 +95,10 @@ static void over(struct session *session)
 	forward_release(&session->forward);
 	if (session->name_question != NULL)
 		resolver_abandon(&session->name_question);
-	if (session->is_counted)
+	if (session->is_counted) {
 		clients_remove(&edge->clients, &session->connection.remote.address.ip);
+		edge->client_count--;
+	}
 	task_cancel(&session->start_task, edge->loop);
 	stream_close(&session->stream, false);
 	LIST_REMOVE(session, link);
@@ -485,6 +488,7 @@ static void introduce(struct session *session)
 		return;
 	relay_grant_by_network(edge->relay, connection);
 	clients_add(&edge->clients, &connection->remote.address.ip);
+	edge->client_count++;
 	session->is_counted = true;
 	session_log_connect(connection);
 }
@@ -504,7 +508,8 @@ static void on_start(void *ctx)
 		&session->connection);
 	session->server.normalises = normalises(session);
 	session->phase = PHASE_DIALOGUE;
-	if (edge->session_count > edge->limits->connections)
+	/* A health check that fails under load would take the whole program out of the balancer. */
+	if (session->is_counted && edge->client_count > edge->limits->connections)
 		smtp_server_stop(&session->server, REPLY_BUSY, ENDING_BUSY);
 	else
 		smtp_server_start(&session->server);
@@ -759,7 +764,7 @@ void session_new(struct edge_listener *listener, int fd, const struct endpoint *
 	init_connection(session);
 	LIST_INSERT_HEAD(&edge->sessions, session, link);
 	edge->session_count++;
-	if (edge->session_count > INTAKE_FACTOR * edge->limits->connections) {
+	if (edge->session_count > INTAKE_FACTOR * edge->limits->connections + INTAKE_RESERVE) {
 		session->ending = ENDING_BUSY;
 		over(session);
 		return;

@@ -299,6 +299,27 @@ def test_connections(backend):
         assert gatepost.wait_log("connection", ending="busy")
 
 
+def test_health_checks_are_in_no_limit(backend):
+    """Neither do they take a client's place, nor do they fail when all are taken."""
+    limits = {"connections": 2, "connections_per_client": 0}
+    with start(backend, limits, proxy="required") as gatepost:
+        checks = [Client(gatepost.address, b"PROXY UNKNOWN\r\n") for _ in range(2)]
+        for check in checks:
+            check.hello()
+        clients = [Client(gatepost.address, proxy_v1((f"198.51.100.{n}", 1))) for n in (1, 2)]
+        for client in clients:
+            client.hello()
+            assert client.message().code == 250
+        with Client(gatepost.address, b"PROXY UNKNOWN\r\n") as check:
+            check.hello()
+            check.quit()
+        with Client(gatepost.address, proxy_v1(("198.51.100.3", 1))) as late:
+            late.expect(421)
+        for client in checks + clients:
+            client.quit()
+            client.close()
+
+
 def test_connections_per_client(backend):
     """By the address in the header, not by the balancer's."""
     limits = {"connections_per_client": 2}
