@@ -319,9 +319,11 @@ def test_address_that_is_not_ours():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives up root")
-def test_what_needs_permission():
+def test_what_needs_permission(tmp_path):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
     try:
-        fails({"log": {"target": "/root/gatepost-log"}}, 77, "/root/gatepost-log", user=65534)
+        fails({"log": {"target": f"{closed}/log"}}, 77, f"{closed}/log", user=65534)
     except PermissionError:
         pytest.skip("the folder of the program is closed to other users")
     fails({"user": "no-such-user"}, 77, "no-such-user")
