@@ -106,7 +106,11 @@ def tracing(backend):
 
 
 def connect(gatepost, listener="mx", **options):
-    return Client(("127.0.0.1", gatepost.port(listener)), **options)
+    """`since` of the client: how long the log was before it."""
+    since = len(gatepost.log_records())
+    client = Client(("127.0.0.1", gatepost.port(listener)), **options)
+    client.since = since
+    return client
 
 
 def traced(gatepost, act):
@@ -129,11 +133,11 @@ def session(gatepost, header, expected=250):
 
 def refused(gatepost, client, listener="mx"):
     """The record of this client's refusal; there is exactly one."""
-    record = gatepost.wait_log("proxy_refused", peer_port=client.port)
+    record = gatepost.wait_log("proxy_refused", since=client.since, peer_port=client.port)
     assert record["level"] == "warning"
     assert record["listener"] == listener
     assert record["peer"] == client.socket.getsockname()[0]
-    assert len(gatepost.log_records("proxy_refused", peer_port=client.port)) == 1
+    assert len(gatepost.log_records("proxy_refused", client.since, peer_port=client.port)) == 1
     return record
 
 

@@ -202,16 +202,17 @@ class Gatepost:
     def log_text(self):
         return self.log_file.read_text(errors="surrogateescape") if self.log_file.exists() else ""
 
-    def log_records(self, event=None, **fields):
-        """Records of the log in order; of one event, and with these fields, if given."""
+    def log_records(self, event=None, since=0, **fields):
+        """Records of the log in order; of one event, and with these fields, if given. `since`:
+        how many there were before, of any kind: ports of clients come again after a while."""
         whole = self.log_text().rpartition("\n")[0]
-        records = [json.loads(line) for line in whole.split("\n") if line]
+        records = [json.loads(line) for line in whole.split("\n") if line][since:]
         return [record for record in records if event in (None, record["event"])
                 and all(record.get(name) == value for name, value in fields.items())]
 
-    def wait_log(self, event, timeout=10, count=1, **fields):
+    def wait_log(self, event, timeout=10, count=1, since=0, **fields):
         """Waits for the count-th such record and returns it."""
-        return self._wait(lambda: self.log_records(event, **fields)[count - 1:count],
+        return self._wait(lambda: self.log_records(event, since, **fields)[count - 1:count],
                           timeout, f"no log record {event} {fields}")[0]
 
     def trace(self, count=1, timeout=10):
