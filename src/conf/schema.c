@@ -132,11 +132,18 @@ static void read_elements(struct conf_node **nodes, size_t count, const struct c
 {
 	size_t size = conf_value_size(field);
 
+	/* A scalar that could not be read leaves no element: a zeroed one would be a value (the network
+	 * ::/0, say) that later checks would find fault with. Mappings stay beside their nodes. */
+	bool keeps_broken = field->type == CONF_MAP || field->type == CONF_CUSTOM;
+
 	ASSERT(size > 0);
 	list->items = xcalloc(count, size);
-	list->count = count;
-	for (size_t i = 0; i < count; i++)
-		read_one(nodes[i], field, (char *)list->items + i * size, errors);
+	for (size_t i = 0; i < count; i++) {
+		size_t before = errors->count;
+		read_one(nodes[i], field, (char *)list->items + list->count * size, errors);
+		if (keeps_broken || errors->count == before)
+			list->count++;
+	}
 }
 
 static void read_list(struct conf_node *node, const struct conf_field *field,
