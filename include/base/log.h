@@ -21,6 +21,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/err.h"
 #include "base/json.h"
@@ -79,6 +80,9 @@ int log_open(const char *target, enum log_format format, enum log_level level,
 /* Closes and opens the file anew, for log rotation. On failure the old one stays. Does nothing to
  * a log on stderr. */
 int log_reopen(struct err *err);
+
+/* Gives the file to another user, before privileges are given up. */
+void log_give_to(uid_t user, gid_t group);
 
 bool log_wants(enum log_event event);
 

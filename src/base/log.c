@@ -144,6 +144,12 @@ int log_open(const char *target, enum log_format format, enum log_level level, c
 	return 0;
 }
 
+void log_give_to(uid_t user, gid_t group)
+{
+	if (logger.path != NULL)
+		(void)fchown(logger.sink.fd, user, group);
+}
+
 int log_reopen(struct err *err)
 {
 	struct sink sink;

@@ -130,11 +130,11 @@ static void records_below_the_level_are_not_written(void **state)
 	open_as(LOG_FORMAT_JSON, LOG_WARNING_LEVEL);
 	assert_false(log_wants(LOG_CONNECT));
 	assert_false(log_wants(LOG_CONNECTION));
-	assert_true(log_wants(LOG_DNS_FAILED));
+	assert_true(log_wants(LOG_PROXY_HINT));
 	assert_true(log_wants(LOG_ACCEPT_FAILED));
 	LOG(CONNECT, log_text("client", "192.0.2.1"));
 	LOG(STARTED, log_text("version", "1"));
-	LOG(DNS_FAILED, log_text("query", "x"));
+	LOG(PROXY_HINT, log_text("peer", "x"));
 	LOG(ACCEPT_FAILED, log_text("error", "x"));
 	struct str all = written();
 	assert_int_equal(count_lines(all), 2);
@@ -213,7 +213,7 @@ static char filler[70000];
 static size_t written_with(enum log_format format, size_t length, struct str *line)
 {
 	open_as(format, LOG_INFO_LEVEL);
-	LOG(DNS_FAILED, log_text("query", "before"), log_str("error", str_make(filler, length)),
+	LOG(PROXY_HINT, log_text("peer", "before"), log_str("error", str_make(filler, length)),
 		log_int("after", 1));
 	struct str all = written();
 	*line = only_line(all);
@@ -238,7 +238,7 @@ static void a_field_that_does_not_fit_is_left_out(void **state)
 
 		assert_true(size <= 65536);
 		assert_true(json_text_is_valid(line));
-		assert_true(has_text(line, "\"query\":\"before\""));
+		assert_true(has_text(line, "\"peer\":\"before\""));
 		assert_int_equal(
 			cut, !(has_text(line, "\"error\"") && has_text(line, "\"after\"")));
 		was_cut |= cut;
@@ -260,7 +260,7 @@ static void a_field_of_escapes_that_does_not_fit_is_left_out(void **state)
 		forget(line);
 	}
 	assert_true(written_with(LOG_FORMAT_JSON, sizeof(filler), &line) < 200);
-	assert_ends_with(line, ",\"query\":\"before\",\"after\":1,\"cut\":true}");
+	assert_ends_with(line, ",\"peer\":\"before\",\"after\":1,\"cut\":true}");
 	forget(line);
 }
 
@@ -275,7 +275,7 @@ static void postfix_lines_are_bounded_too(void **state)
 		forget(line);
 	}
 	written_with(LOG_FORMAT_POSTFIX, sizeof(filler), &line);
-	assert_ends_with(line, ": dns_failed: query=before after=1 cut=true");
+	assert_ends_with(line, ": proxy_hint: peer=before after=1 cut=true");
 	forget(line);
 }
 
@@ -347,12 +347,12 @@ static const struct line {
 		"554 5.7.1 Relay access denied; from=<x[198.51.100.66]@x> proto=ESMTP "
 		"helo=<? reject: RCPT from a[198.51.100.66]: 554 5.7.1 no>",
 		NULL },
-	{ LOG_DNS_FAILED,
-		{ { "query", LOG_FIELD_STR,
+	{ LOG_PROXY_HINT,
+		{ { "peer", LOG_FIELD_STR,
 			  STR_INIT("reject: RCPT from a[198.51.100.66]: 554 5.7.1 x"), 0 },
 			{ "error", LOG_FIELD_STR,
 				STR_INIT("too many errors after RCPT from a[198.51.100.66]"), 0 } },
-		"dns_failed: query=\"reject: RCPT from a[198.51.100.66]: 554 5.7.1 x\" "
+		"proxy_hint: peer=\"reject: RCPT from a[198.51.100.66]: 554 5.7.1 x\" "
 		"error=\"too many errors after RCPT from a[198.51.100.66]\"",
 		NULL },
 	{ LOG_CONNECTION,
@@ -514,7 +514,7 @@ static void foreign_bytes_stay_in_their_line(void **state)
 		open_as(LOG_FORMAT_POSTFIX, LOG_INFO_LEVEL);
 		LOG(REJECT, log_str("host", value), log_text("client", "192.0.2.1"),
 			log_str("reply", value), log_str("hello", value));
-		LOG(DNS_FAILED, log_str("query", value));
+		LOG(PROXY_HINT, log_str("peer", value));
 		struct str all = written();
 		assert_int_equal(count_lines(all), 2);
 		for (size_t i = 0; i < all.n; i++)
@@ -611,7 +611,7 @@ static void processes_write_whole_lines(void **state)
 	for (int child = 0; child < 4; child++)
 		if (fork() == 0) {
 			for (int i = 0; i < 50; i++)
-				LOG(DNS_FAILED, log_str("error", str_make(filler, 3000)));
+				LOG(PROXY_HINT, log_str("error", str_make(filler, 3000)));
 			_exit(0);
 		}
 	while (wait(NULL) > 0)
@@ -682,7 +682,7 @@ static void log_to_stderr(int end, int records)
 	assert_int_equal(log_open("stderr", LOG_FORMAT_JSON, LOG_INFO_LEVEL, "x", NULL), 0);
 	memset(filler, 'x', 1000);
 	for (int i = 0; i < records; i++)
-		LOG(DNS_FAILED, log_str("error", str_make(filler, 1000)), log_int("n", i));
+		LOG(PROXY_HINT, log_str("error", str_make(filler, 1000)), log_int("n", i));
 	dup2(saved, STDERR_FILENO);
 	close(saved);
 }
