@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/ipaddr.h"
+#include "base/str.h"
 #include "net/loop.h"
 
 struct connector {
@@ -22,6 +23,10 @@ struct connector {
 };
 
 void connector_start(struct connector *connector, struct loop *loop, const struct endpoint *address,
+	uint64_t timeout_ms, void (*done)(void *ctx, int fd, const struct err *err), void *ctx);
+/* Likewise, to the Unix socket at `path`, which is not needed after the call. A server whose backlog
+ * is full is a failure (Linux does not wait there). */
+void connector_start_unix(struct connector *connector, struct loop *loop, struct str path,
 	uint64_t timeout_ms, void (*done)(void *ctx, int fd, const struct err *err), void *ctx);
 /* Idempotent; also for a connector that was zeroed and never started. */
 void connector_cancel(struct connector *connector);

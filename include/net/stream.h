@@ -111,6 +111,8 @@ bool stream_unread(struct stream *stream, struct str bytes);
  * handshake.
  */
 bool stream_has_input(const struct stream *stream);
+/* The latter alone: what `input`, from inside which it may be called, has not been given. */
+bool stream_has_more(const struct stream *stream);
 struct str stream_kept(const struct stream *stream);
 
 /*

@@ -1,7 +1,9 @@
 #include "net/connector.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 /* After this the owner may free or reuse the connector from inside `done`. */
@@ -49,38 +51,64 @@ static void on_failure(void *ctx)
 }
 
 /* An interrupted connect goes on in the background like one that would block. */
-static bool begin(struct connector *connector, const struct endpoint *address)
+static bool begin(struct connector *connector, const struct sockaddr *sa, socklen_t n)
 {
-	struct sockaddr_storage sa;
-	socklen_t n = endpoint_to_sockaddr(address, &sa);
-
-	connector->fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	connector->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (connector->fd < 0) {
 		err_errno(&connector->err, "socket");
 		return false;
 	}
-	if (connect(connector->fd, (struct sockaddr *)&sa, n) == 0 || errno == EINPROGRESS ||
-		errno == EINTR)
+	if (connect(connector->fd, sa, n) == 0 || errno == EINPROGRESS || errno == EINTR)
 		return true;
 	err_errno(&connector->err, "connect");
 	return false;
 }
 
-void connector_start(struct connector *connector, struct loop *loop, const struct endpoint *address,
-	uint64_t timeout_ms, void (*done)(void *ctx, int fd, const struct err *err), void *ctx)
+static void prepare(struct connector *connector, struct loop *loop,
+	void (*done)(void *ctx, int fd, const struct err *err), void *ctx)
 {
 	*connector = (struct connector){ .loop = loop, .fd = -1, .done = done, .ctx = ctx };
 	timer_init(&connector->deadline, loop, on_deadline, connector);
 	task_init(&connector->failure, on_failure, connector);
 	ev_init(&connector->watcher, on_writable);
-	if (!begin(connector, address)) {
-		task_defer(&connector->failure, loop);
+}
+
+static void wait_for(struct connector *connector, bool has_begun, uint64_t timeout_ms)
+{
+	if (!has_begun) {
+		task_defer(&connector->failure, connector->loop);
 		return;
 	}
 	ev_io_set(&connector->watcher, connector->fd, EV_WRITE);
 	connector->watcher.data = connector;
-	ev_io_start(loop_ev(loop), &connector->watcher);
+	ev_io_start(loop_ev(connector->loop), &connector->watcher);
 	timer_set(&connector->deadline, timeout_ms);
+}
+
+void connector_start(struct connector *connector, struct loop *loop, const struct endpoint *address,
+	uint64_t timeout_ms, void (*done)(void *ctx, int fd, const struct err *err), void *ctx)
+{
+	struct sockaddr_storage sa;
+	socklen_t n = endpoint_to_sockaddr(address, &sa);
+
+	prepare(connector, loop, done, ctx);
+	wait_for(connector, begin(connector, (struct sockaddr *)&sa, n), timeout_ms);
+}
+
+/* A path that fills sun_path has no terminator, which Linux takes; a longer one is refused. */
+void connector_start_unix(struct connector *connector, struct loop *loop, struct str path,
+	uint64_t timeout_ms, void (*done)(void *ctx, int fd, const struct err *err), void *ctx)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+	prepare(connector, loop, done, ctx);
+	if (path.n == 0 || path.n > sizeof(sa.sun_path) || path.p[0] == '\0') {
+		err_set(&connector->err, "connect: not the path of a socket");
+		wait_for(connector, false, timeout_ms);
+		return;
+	}
+	memcpy(sa.sun_path, path.p, path.n);
+	wait_for(connector, begin(connector, (struct sockaddr *)&sa, sizeof(sa)), timeout_ms);
 }
 
 void connector_cancel(struct connector *connector)

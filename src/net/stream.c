@@ -420,9 +420,14 @@ bool stream_unread(struct stream *stream, struct str bytes)
 	return true;
 }
 
+bool stream_has_more(const struct stream *stream)
+{
+	return stream->fd >= 0 && stream->transport->peek(stream);
+}
+
 bool stream_has_input(const struct stream *stream)
 {
-	return buf_used(&stream->in) > 0 || (stream->fd >= 0 && stream->transport->peek(stream));
+	return buf_used(&stream->in) > 0 || stream_has_more(stream);
 }
 
 struct str stream_kept(const struct stream *stream)

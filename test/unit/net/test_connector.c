@@ -4,10 +4,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 /* cmocka.h needs the headers above. */
 #include <cmocka.h>
@@ -97,6 +99,84 @@ static void test_connects(void **state)
 		close(peer);
 		close(attempt.fd);
 		close(listener);
+	}
+}
+
+/* ---- Unix sockets ---- */
+
+static void start_unix(struct attempt *attempt, struct loop *loop, struct str path)
+{
+	*attempt = (struct attempt){ .loop = loop, .fd = -1 };
+	attempt->connector = calloc(1, sizeof(*attempt->connector));
+	connector_start_unix(attempt->connector, loop, path, 5000, attempt_done, attempt);
+	assert_false(attempt->is_done); /* never from inside */
+}
+
+/* The path as it is: one that fills sun_path has no terminator. */
+static void connects_to(struct loop *loop, struct str path)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct attempt attempt;
+	char byte = 'x';
+	char *copy = malloc(path.n); /* without a terminator, and gone after the call */
+
+	memcpy(sa.sun_path, path.p, path.n);
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+	assert_int_equal(bind(listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(listener, 5), 0);
+	memcpy(copy, path.p, path.n);
+	start_unix(&attempt, loop, str_make(copy, path.n));
+	free(copy);
+	assert_true(loop_run_until(loop, &attempt.is_done));
+	assert_true(attempt.fd >= 0);
+	assert_true(fcntl(attempt.fd, F_GETFL) & O_NONBLOCK);
+	assert_true(fcntl(attempt.fd, F_GETFD) & FD_CLOEXEC);
+	int peer = accept(listener, NULL, NULL);
+	assert_int_equal(write(attempt.fd, &byte, 1), 1);
+	assert_int_equal(read(peer, &byte, 1), 1);
+	close(peer);
+	close(attempt.fd);
+	close(listener);
+}
+
+static void test_unix(void **state)
+{
+	char folder[] = "/tmp/gatepost-connector-XXXXXX", path[256];
+	const size_t longest = sizeof(((struct sockaddr_un *)NULL)->sun_path);
+	struct attempt attempt;
+
+	assert_non_null(mkdtemp(folder));
+	int n = snprintf(path, sizeof(path), "%s/s", folder);
+	connects_to(*state, str_make(path, (size_t)n));
+	start_unix(&attempt, *state, str_make(path, (size_t)n)); /* nobody listens now */
+	assert_true(loop_run_until(*state, &attempt.is_done));
+	assert_int_equal(attempt.fd, -1);
+	assert_string_equal(attempt.err.text, "connect: Connection refused");
+	unlink(path);
+	start_unix(&attempt, *state, str_make(path, (size_t)n));
+	assert_true(loop_run_until(*state, &attempt.is_done));
+	assert_string_equal(attempt.err.text, "connect: No such file or directory");
+
+	memset(path + n, 's', sizeof(path) - (size_t)n);
+	connects_to(*state, str_make(path, longest));
+	path[longest] = '\0';
+	unlink(path);
+	rmdir(folder);
+}
+
+static void test_unix_no_path(void **state)
+{
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path) + 1];
+	const struct str paths[] = { STR_INIT(""), STR_INIT("\0abstract"), { path, sizeof(path) } };
+
+	memset(path, '/', sizeof(path));
+	for (size_t i = 0; i < 3; i++) {
+		struct attempt attempt;
+
+		start_unix(&attempt, *state, paths[i]);
+		assert_true(loop_run_until(*state, &attempt.is_done));
+		assert_int_equal(attempt.fd, -1);
+		assert_string_equal(attempt.err.text, "connect: not the path of a socket");
 	}
 }
 
@@ -213,6 +293,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_connects),
+		TEST(test_unix),
+		TEST(test_unix_no_path),
 		TEST(test_refused),
 		TEST(test_fails_at_once),
 		TEST(test_deadline),
