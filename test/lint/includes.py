@@ -9,9 +9,11 @@ BELOW = {
     "conf": {"base"},
     "net": {"base"},
     "connection": {"base", "proto"},
+    "auth": {"base", "proto", "net", "connection"},
     "policy": {"base", "proto", "connection"},
     "smtp": {"base", "proto", "connection"},
-    "edge": {"base", "proto", "connection", "policy", "smtp", "net"},
+    "edge": {"base", "proto", "connection", "policy", "smtp", "net", "auth"},
+    "gatepostctl": {"base", "auth"},
     "app": {"base", "proto", "conf", "connection", "policy", "smtp", "edge", "net"},
 }
 
@@ -32,7 +34,8 @@ LIBRARIES = {
     r"ares.*\.h": {"src/net/resolver.c", "src/app/main.c"},
     r"openssl/.*": {"src/net/tls_priv.h", "src/net/tls.c", "src/net/tls_files.c",
                     "src/net/tls_server.c", "src/net/tls_client.c", "src/net/stream_tls.c",
-                    "src/app/main.c"},
+                    "src/auth/scram.c", "src/auth/secret.c", "src/app/main.c"},
+    r"crypt\.h": {"src/auth/password.c"},
     r"event2?/.*|event\.h": set(),  # libevent: never, see test/lint/binary.py
 }
 

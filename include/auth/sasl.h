@@ -1,0 +1,81 @@
+/*
+ * The messages of SASL mechanisms, without I/O: what a client's bytes say. Names and passwords are
+ * UTF-8 without NUL, compared as bytes: nothing is normalised (SASLprep, RFC 4013, changes nothing
+ * in printable ASCII).
+ *
+ * Parsers give AUTH_OK, or how the attempt ends: AUTH_MALFORMED when the message is not what the
+ * mechanism says, AUTH_REFUSED when it is and can be nobody's. Views are into the message.
+ */
+#ifndef AUTH_SASL_H
+#define AUTH_SASL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "auth/auth.h"
+#include "base/str.h"
+
+#define SASL_NAME_MAX 255     /* bytes of a name; RFC 4616 wants as many */
+#define SASL_PASSWORD_MAX 511 /* as crypt(3) takes */
+
+struct sasl_credentials {
+	struct str name, password;
+};
+
+/*
+ * PLAIN (RFC 4616): [authzid] NUL authcid NUL passwd, all there is. An authorization identity is
+ * allowed when it is the name itself: nobody acts as somebody else.
+ */
+enum auth_result sasl_plain_parse(struct str message, struct sasl_credentials *credentials);
+
+/* LOGIN (draft-murchison-sasl-login): two prompts; an initial response answers the first. */
+#define SASL_LOGIN_NAME STR("Username:")
+#define SASL_LOGIN_PASSWORD STR("Password:")
+
+/* One of the two answers: not empty, no NUL, UTF-8, not beyond `max` bytes. */
+enum auth_result sasl_login_check(struct str answer, size_t max);
+
+/*
+ * The header in front of SCRAM's and OAUTHBEARER's first message (RFC 5801 section 4):
+ * ( "n" / "y" / "p=" cb-name ) "," [ "a=" authzid ] ","
+ */
+enum sasl_binding {
+	SASL_BINDING_NONE,   /* n: the client knows no channel binding */
+	SASL_BINDING_UNUSED, /* y: it does, and believes that the server does not */
+	SASL_BINDING_USED,   /* p: it uses `binding_name` */
+};
+
+struct sasl_gs2 {
+	enum sasl_binding binding;
+	struct str binding_name;
+	struct str authzid; /* as it is written: sasl_name_decode */
+	bool has_authzid;
+};
+
+/* Takes the header off the front of *rest. False: there is none; *rest is then unchanged. */
+bool sasl_gs2_parse(struct str *rest, struct sasl_gs2 *gs2);
+
+/*
+ * saslname (RFC 5801): "=2C" stands for a comma, "=3D" for an equals sign, neither stands for
+ * itself. False: not that, empty, not UTF-8, a NUL, or beyond SASL_NAME_MAX bytes.
+ */
+bool sasl_name_decode(struct str text, char out[SASL_NAME_MAX], size_t *n);
+
+/* What a token is sent for and with (RFC 7628; XOAUTH2 is its predecessor). */
+struct sasl_oauth {
+	char name[SASL_NAME_MAX]; /* OAUTHBEARER may leave it out: then name_n is 0 */
+	size_t name_n;
+	struct str token;      /* without "Bearer"; a secret */
+	struct str host, port; /* as the client gave them, or empty */
+};
+
+/*
+ * The syntax only, for a server that will check the token: `mechanism` is AUTH_OAUTHBEARER or
+ * AUTH_XOAUTH2. AUTH_OK or AUTH_MALFORMED.
+ */
+enum auth_result sasl_oauth_parse(unsigned mechanism, struct str message, struct sasl_oauth *oauth);
+
+/* UTF-8 (RFC 3629) without a NUL. */
+bool sasl_is_text(struct str s);
+
+#endif

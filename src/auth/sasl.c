@@ -1,0 +1,268 @@
+#include "auth/sasl.h"
+
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/utf8.h"
+
+bool sasl_is_text(struct str s)
+{
+	while (s.n > 0) {
+		uint32_t code;
+		size_t n = utf8_decode(s, &code);
+		if (n == 0 || code == 0)
+			return false;
+		s = str_from_pos(s, n);
+	}
+	return true;
+}
+
+/* ---- PLAIN and LOGIN ------------------------------------------------------------------------ */
+
+/*
+ * RFC 4616 section 2:
+ *
+ *   message   = [authzid] UTF8NUL authcid UTF8NUL passwd
+ *   authcid   = 1*SAFE ; MUST accept up to 255 octets
+ *   authzid   = 1*SAFE ; MUST accept up to 255 octets
+ *   passwd    = 1*SAFE ; MUST accept up to 255 octets
+ *   SAFE      = UTF8-encoded characters except NUL
+ *
+ * Exactly two NULs: a third one would be inside the password, where C strings end.
+ */
+enum auth_result sasl_plain_parse(struct str message, struct sasl_credentials *credentials)
+{
+	size_t first = str_find(message, '\0');
+	struct str rest = str_from_pos(message, first + 1);
+	size_t second = str_find(rest, '\0');
+	struct str authzid = str_range(message, 0, first);
+	struct str authcid = str_range(rest, 0, second);
+	struct str password = str_from_pos(rest, second + 1);
+
+	if (first == message.n || second == rest.n || authcid.n == 0 || password.n == 0)
+		return AUTH_MALFORMED;
+	if (!sasl_is_text(authzid) || !sasl_is_text(authcid) || !sasl_is_text(password))
+		return AUTH_MALFORMED;
+	if (authcid.n > SASL_NAME_MAX || password.n > SASL_PASSWORD_MAX)
+		return AUTH_REFUSED;
+	if (authzid.n > 0 && !str_eq(authzid, authcid))
+		return AUTH_REFUSED;
+	*credentials = (struct sasl_credentials){ .name = authcid, .password = password };
+	return AUTH_OK;
+}
+
+enum auth_result sasl_login_check(struct str answer, size_t max)
+{
+	if (answer.n == 0 || !sasl_is_text(answer))
+		return AUTH_MALFORMED;
+	return answer.n > max ? AUTH_REFUSED : AUTH_OK;
+}
+
+/* ---- GS2 ------------------------------------------------------------------------------------ */
+
+static bool is_binding_name(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!ascii_is_alnum(s.p[i]) && s.p[i] != '.' && s.p[i] != '-')
+			return false;
+	return s.n > 0;
+}
+
+static bool parse_binding(struct str flag, struct sasl_gs2 *gs2)
+{
+	if (str_starts_with(flag, STR("p="))) {
+		gs2->binding = SASL_BINDING_USED;
+		gs2->binding_name = str_from_pos(flag, 2);
+		return is_binding_name(gs2->binding_name);
+	}
+	gs2->binding = str_eq(flag, STR("y")) ? SASL_BINDING_UNUSED : SASL_BINDING_NONE;
+	return str_eq(flag, STR("y")) || str_eq(flag, STR("n"));
+}
+
+/*
+ * RFC 5801 section 4; "F," in front is for mechanisms that are none of these.
+ *
+ *   gs2-header  = [gs2-nonstd-flag ","] gs2-cb-flag "," [gs2-authzid] ","
+ *   gs2-cb-flag = ("p=" cb-name) / "n" / "y"
+ *   gs2-authzid = "a=" saslname
+ *   cb-name     = 1*(ALPHA / DIGIT / "." / "-")
+ */
+bool sasl_gs2_parse(struct str *rest, struct sasl_gs2 *gs2)
+{
+	size_t first = str_find(*rest, ',');
+	struct str behind = str_from_pos(*rest, first + 1);
+	size_t second = str_find(behind, ',');
+	struct str authzid = str_range(behind, 0, second);
+
+	*gs2 = (struct sasl_gs2){ .has_authzid = authzid.n > 0 };
+	if (first == rest->n || second == behind.n)
+		return false;
+	if (!parse_binding(str_range(*rest, 0, first), gs2))
+		return false;
+	if (gs2->has_authzid && !str_starts_with(authzid, STR("a=")))
+		return false;
+	gs2->authzid = str_from_pos(authzid, 2);
+	*rest = str_from_pos(behind, second + 1);
+	return true;
+}
+
+/* Takes one character off the front of *rest; false: "=" without a meaning. */
+static bool take_name_char(struct str *rest, char *c)
+{
+	*c = rest->p[0];
+	if (*c == ',')
+		return false;
+	if (*c != '=') {
+		*rest = str_from_pos(*rest, 1);
+		return true;
+	}
+	*c = str_starts_with(*rest, STR("=2C")) ? ',' : '=';
+	if (*c == '=' && !str_starts_with(*rest, STR("=3D")))
+		return false;
+	*rest = str_from_pos(*rest, 3);
+	return true;
+}
+
+bool sasl_name_decode(struct str text, char out[SASL_NAME_MAX], size_t *n)
+{
+	size_t length = 0;
+
+	while (text.n > 0) {
+		if (length == SASL_NAME_MAX || !take_name_char(&text, &out[length]))
+			return false;
+		length++;
+	}
+	*n = length;
+	return length > 0 && sasl_is_text(str_make(out, length));
+}
+
+/* ---- OAUTHBEARER and XOAUTH2 ---------------------------------------------------------------- */
+
+#define KVSEP '\1'
+
+/* RFC 6750 section 2.1: b64token = 1*( ALPHA / DIGIT / "-" / "." / "_" / "~" / "+" / "/" ) *"=" */
+static bool is_token(struct str s)
+{
+	while (s.n > 1 && s.p[s.n - 1] == '=')
+		s.n--;
+	for (size_t i = 0; i < s.n; i++)
+		if (!ascii_is_alnum(s.p[i]) && memchr("-._~+/", s.p[i], 6) == NULL)
+			return false;
+	return s.n > 0;
+}
+
+static bool parse_token(struct str value, struct str *token)
+{
+	struct str scheme = str_cut(&value, ' ');
+
+	while (value.n > 0 && value.p[0] == ' ')
+		value = str_from_pos(value, 1);
+	*token = value;
+	return str_eq_nocase(scheme, STR("Bearer")) && is_token(value);
+}
+
+/* RFC 7628 section 3.1: value = *( VCHAR / SP / HTAB / CR / LF ) */
+static bool is_value(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((ascii_is_control(s.p[i]) && memchr("\t\r\n", s.p[i], 3) == NULL) ||
+			(unsigned char)s.p[i] >= 0x80)
+			return false;
+	return true;
+}
+
+static bool is_key(struct str s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!ascii_is_alpha(s.p[i]))
+			return false;
+	return s.n > 0;
+}
+
+/* XOAUTH2 has the name among the pairs, as it is. */
+static bool take_user(struct str value, struct sasl_oauth *oauth)
+{
+	if (value.n == 0 || value.n > SASL_NAME_MAX || oauth->name_n > 0 || !sasl_is_text(value))
+		return false;
+	memcpy(oauth->name, value.p, value.n);
+	oauth->name_n = value.n;
+	return true;
+}
+
+static bool take_once(struct str *slot, struct str value)
+{
+	if (slot->p != NULL || !is_value(value))
+		return false;
+	*slot = value;
+	return true;
+}
+
+/* Unknown keys are for the server. */
+static bool take_pair(unsigned mechanism, struct str pair, struct sasl_oauth *oauth)
+{
+	size_t equals = str_find(pair, '=');
+	struct str key = str_range(pair, 0, equals);
+	struct str value = str_from_pos(pair, equals + 1);
+
+	if (equals == pair.n || !is_key(key))
+		return false;
+	if (mechanism == AUTH_XOAUTH2 && str_eq(key, STR("user")))
+		return take_user(value, oauth);
+	if (str_eq(key, STR("auth")))
+		return oauth->token.p == NULL && parse_token(value, &oauth->token);
+	if (str_eq(key, STR("host")))
+		return take_once(&oauth->host, value);
+	if (str_eq(key, STR("port")))
+		return take_once(&oauth->port, value);
+	return is_value(value);
+}
+
+/* *( pair kvsep ) kvsep, and nothing behind it. */
+static bool take_pairs(unsigned mechanism, struct str rest, struct sasl_oauth *oauth)
+{
+	for (;;) {
+		size_t n = str_find(rest, KVSEP);
+		struct str pair = str_range(rest, 0, n);
+		if (n == rest.n)
+			return false;
+		rest = str_from_pos(rest, n + 1);
+		if (n == 0)
+			return rest.n == 0;
+		if (!take_pair(mechanism, pair, oauth))
+			return false;
+	}
+}
+
+static bool take_header(struct str *rest, struct sasl_oauth *oauth)
+{
+	struct sasl_gs2 gs2;
+
+	if (!sasl_gs2_parse(rest, &gs2) || gs2.binding == SASL_BINDING_USED)
+		return false;
+	if (gs2.has_authzid && !sasl_name_decode(gs2.authzid, oauth->name, &oauth->name_n))
+		return false;
+	if (rest->n == 0 || rest->p[0] != KVSEP)
+		return false;
+	*rest = str_from_pos(*rest, 1);
+	return true;
+}
+
+/*
+ * RFC 7628 section 3.1, with kvsep = %x01:
+ *
+ *   client-resp = gs2-header kvsep *( key "=" value kvsep ) kvsep
+ *
+ * XOAUTH2 has "user=" name kvsep "auth=Bearer " token kvsep kvsep.
+ */
+enum auth_result sasl_oauth_parse(unsigned mechanism, struct str message, struct sasl_oauth *oauth)
+{
+	ASSERT(mechanism == AUTH_OAUTHBEARER || mechanism == AUTH_XOAUTH2);
+	*oauth = (struct sasl_oauth){ .name_n = 0 };
+	if (mechanism == AUTH_OAUTHBEARER && !take_header(&message, oauth))
+		return AUTH_MALFORMED;
+	if (!take_pairs(mechanism, message, oauth) || oauth->token.p == NULL)
+		return AUTH_MALFORMED;
+	if (mechanism == AUTH_XOAUTH2 && oauth->name_n == 0)
+		return AUTH_MALFORMED;
+	return AUTH_OK;
+}
