@@ -90,6 +90,9 @@ struct hello {
 struct tls_info {
 	bool offloaded;
 	struct str version, cipher, sni;
+	/* The client's certificate, on TLS of our own. */
+	bool client_certificate, client_verified;
+	struct str client_subject, client_fingerprint;
 };
 
 struct auth_info {

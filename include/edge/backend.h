@@ -13,6 +13,7 @@
 #include "base/ipaddr.h"
 #include "connection/transaction.h"
 #include "edge/settings.h"
+#include "edge/tls_slot.h"
 #include "proto/smtp_reply.h"
 #include "smtp/server.h"
 
@@ -23,6 +24,7 @@ struct server {
 	struct endpoint address;
 	char name[ENDPOINT_TEXT_MAX];
 	struct smtp_capabilities capabilities;
+	bool is_ourselves;        /* its address is that of a listener of ours: mail would go round */
 	bool is_known;            /* it has answered EHLO at least once */
 	uint64_t avoided_until_ms; /* 0: not */
 	unsigned connections;     /* open from us now */
@@ -30,6 +32,7 @@ struct server {
 
 struct backend {
 	const struct backend_settings *settings;
+	struct tls_slot tls; /* with tls.mode other than off */
 	struct server *servers;
 	size_t server_count;
 	unsigned turn; /* of roundrobin */
@@ -56,6 +59,18 @@ struct server_choice {
  * been. */
 struct server *backend_choose(struct backend *backend, const struct ipaddr *client,
 	uint64_t now_ms, struct server_choice *choice);
+
+/* What comes after a server's EHLO reply, by tls.mode. */
+enum tls_step {
+	TLS_STEP_NONE,      /* go on as we are */
+	TLS_STEP_PLAINTEXT, /* go on without TLS, although it was wished for: say so in the log */
+	TLS_STEP_STARTTLS,
+	TLS_STEP_REFUSE,    /* not without TLS */
+};
+enum tls_step backend_tls_step(const struct backend *backend,
+	const struct smtp_capabilities *capabilities, bool is_tls);
+/* The same when STARTTLS was refused, or the handshake failed. */
+enum tls_step backend_tls_failed(const struct backend *backend);
 
 /* A server's EHLO reply; and that it could not be used. */
 void server_learn(struct server *server, const struct smtp_capabilities *capabilities);

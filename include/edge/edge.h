@@ -9,10 +9,13 @@
 #include <sys/queue.h>
 
 #include "base/str.h"
+#include "auth/auth.h"
+#include "edge/auth_guard.h"
 #include "edge/backend.h"
 #include "edge/clients.h"
 #include "edge/local_names.h"
 #include "edge/settings.h"
+#include "edge/tls_slot.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "net/resolver.h"
@@ -33,6 +36,8 @@ struct edge {
 	const struct relay_settings *relay;
 	struct route_table routes;
 	struct clients clients;
+	struct auth_guard auth_guard;
+	size_t handshakes; /* under way */
 	struct local_names local_names;
 	struct session_list sessions;
 	size_t session_count;
@@ -46,6 +51,8 @@ struct edge_listener {
 	struct edge *edge;
 	const struct listener_settings *settings;
 	const struct policy_plan *plan;
+	const struct tls_slot *tls;  /* with tls.mode other than off */
+	struct auth_service *auth;   /* NULL: no AUTH here */
 	struct listener listener;
 };
 

@@ -70,6 +70,10 @@ struct smtp_capabilities {
 void smtp_capabilities_parse(
 	const struct smtp_reply *reply, struct smtp_capabilities *capabilities);
 
+/* The keywords of a set of enum smtp_extension, separated by spaces; a view of `out`. */
+#define SMTP_EXTENSIONS_TEXT_MAX 160
+struct str smtp_extensions_print(unsigned set, char out[SMTP_EXTENSIONS_TEXT_MAX]);
+
 /*
  * Writes one reply as lines of at most 512 bytes: `code`, the enhanced code on every line, the
  * text split at '\n' and, where needed, at 512 bytes. What is not printable ASCII becomes "?".

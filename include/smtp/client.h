@@ -27,6 +27,7 @@ enum smtp_client_step {
 	SMTP_CLIENT_BANNER,
 	SMTP_CLIENT_EHLO,
 	SMTP_CLIENT_HELO,
+	SMTP_CLIENT_STARTTLS,
 	SMTP_CLIENT_MAIL,
 	SMTP_CLIENT_RCPT,
 	SMTP_CLIENT_DATA,
@@ -77,6 +78,12 @@ unsigned smtp_client_pending(const struct smtp_client *client);
 enum smtp_client_step smtp_client_step(const struct smtp_client *client);
 
 /* The envelope in canonical form, with the parameters that the server offers. */
+/* Before anything else: the owner starts TLS when it is answered 220 and nothing came behind it
+ * (not from inside the answer), then says smtp_client_hello_again(): what was learned before is
+ * forgotten. */
+void smtp_client_starttls(struct smtp_client *client);
+void smtp_client_hello_again(struct smtp_client *client);
+
 void smtp_client_mail(struct smtp_client *client, const struct transaction *transaction);
 void smtp_client_rcpt(struct smtp_client *client, const struct recipient *recipient);
 void smtp_client_data(struct smtp_client *client);

@@ -39,6 +39,8 @@ enum smtp_waiting {
 	SMTP_WAITING_POLICY,
 	SMTP_WAITING_BACKEND, /* for the answer to the recipient, DATA, or the whole message */
 	SMTP_WAITING_ROOM,    /* the body goes faster than the backend takes it */
+	SMTP_WAITING_TLS,     /* the handshake after STARTTLS */
+	SMTP_WAITING_AUTH,    /* for the authentication service */
 	SMTP_WAITING_CLOSE,   /* nothing more will be read */
 };
 
@@ -55,6 +57,7 @@ struct smtp_limits {
 	uint64_t unknown_commands; /* a connection */
 	uint64_t idle_commands;    /* commands without a message since the last message */
 	uint64_t command_line;     /* bytes, line end included */
+	uint64_t auth_failures;    /* a connection */
 };
 
 struct smtp_timeouts {
@@ -73,6 +76,24 @@ struct smtp_offer {
 	unsigned extensions; /* set of enum smtp_extension */
 	uint64_t size;       /* of SIZE */
 	bool one_destination; /* recipients may lead to different backends: RCPTDOMAINMAX=1 */
+	struct str mechanisms; /* of AUTH, separated by spaces; with SMTP_EXT_AUTH */
+};
+
+/* How an AUTH exchange begins and ends. */
+#define AUTH_LINE_MAX 12288 /* a line of the exchange, RFC 4954 section 4 */
+enum smtp_auth_start {
+	SMTP_AUTH_STARTED,
+	SMTP_AUTH_NO_MECHANISM,  /* 504 */
+	SMTP_AUTH_NEEDS_TLS,     /* 538: offered only under TLS */
+	SMTP_AUTH_NOT_HERE,      /* 502: this listener has no AUTH */
+	SMTP_AUTH_NOT_AVAILABLE, /* 454 */
+};
+enum smtp_auth_end {
+	SMTP_AUTH_OK,
+	SMTP_AUTH_REFUSED,     /* 535 */
+	SMTP_AUTH_MALFORMED,   /* 501 */
+	SMTP_AUTH_UNAVAILABLE, /* 454 */
+	SMTP_AUTH_EXPIRED,     /* 534 */
 };
 
 /*
@@ -110,6 +131,20 @@ struct smtp_server_port {
 	void (*refused)(void *ctx, enum policy_stage stage, struct str reply);
 	/* What may be offered, asked at EHLO. */
 	struct smtp_offer (*offer)(void *ctx);
+	/* STARTTLS: may a handshake begin now? Then begin it once the reply to STARTTLS is written;
+	 * the answer is smtp_server_tls_started(), or the port closes. */
+	bool (*tls_is_available)(void *ctx);
+	void (*start_tls)(void *ctx);
+	/* AUTH: begins an exchange (`initial` is NULL without an initial response), goes on, gives up.
+	 * The answers are smtp_server_auth_challenge() and smtp_server_auth_done(), never from inside.
+	 * What is passed holds secrets and is wiped after the call. */
+	enum smtp_auth_start (*auth_begin)(void *ctx, struct str mechanism,
+		const struct str *initial);
+	void (*auth_respond)(void *ctx, struct str response);
+	void (*auth_cancel)(void *ctx);
+	/* Have bytes arrived that were not taken yet? Where a command must be the last of its group,
+	 * what comes behind it cannot be told from commands. */
+	bool (*input_is_pending)(void *ctx);
 	/* Is there output that the client does not read? Then no further command is taken. */
 	bool (*output_is_full)(void *ctx);
 	/* Call smtp_server_timeout() in `ms`; 0: never mind. Replaces the last wish. */
@@ -124,6 +159,7 @@ struct smtp_held {
 	bool is_set;
 	enum reply_id reply;
 	struct str detail; /* in the connection's arena */
+	const char *check; /* that decided so */
 };
 
 struct smtp_server {
@@ -132,14 +168,24 @@ struct smtp_server {
 	void *ctx;
 	struct connection *connection;
 
+	/* The check whose verdict is being told, for the log; set by the port around
+	 * smtp_server_verdict(), and here while a refusal is given that was held. */
+	const char *deciding_check;
+
 	/* Everything below is for smtp/server*.c. */
 	uint8_t state, waiting, stage;
 	enum smtp_verb verb;          /* of the command under way */
+	bool data_is_refused;         /* … and nothing known was said since: a body may come */
 	bool is_skipping_line;        /* the rest of a line that was too long */
 	bool skipped_cr;              /* … whose last byte so far is CR */
 	bool has_more;                /* bytes stood behind the command in the same piece of input */
 	bool body_is_lost;            /* the message will be refused: swallow it */
 	bool end_is_forwarded;        /* the backend was told the end: only its answer counts now */
+	bool requires_auth;           /* no MAIL without AUTH */
+	bool in_auth;                 /* an exchange is under way: lines are responses */
+	uint64_t auth_failures;
+	struct str auth_mechanism, auth_initial; /* views, between check and apply */
+	char auth_word[32];           /* the mechanism of the exchange, in capitals */
 	bool normalises;              /* bare line ends become CR LF instead of a refusal */
 	int lost_code;                /* of the backend's refusal while the body streamed */
 	enum outcome_by lost_by;
@@ -157,7 +203,8 @@ struct smtp_server {
 	enum ending stop_ending;
 };
 
-/* `normalises` may be set between init and start: this client's bare line ends are mended. */
+/* `normalises` (this client's bare line ends are mended) and `requires_auth` may be set between
+ * init and start. */
 void smtp_server_init(struct smtp_server *server, const struct smtp_server_settings *settings,
 	const struct smtp_server_port *port, void *ctx, struct connection *connection);
 void smtp_server_free(struct smtp_server *server);
@@ -182,6 +229,14 @@ void smtp_server_body_lost(struct smtp_server *server, const struct smtp_answer 
 
 /* There is room for the body again. */
 void smtp_server_room(struct smtp_server *server);
+
+/* The handshake has succeeded: everything learned before is forgotten. `tls` is kept. */
+void smtp_server_tls_started(struct smtp_server *server, struct tls_info *tls);
+
+/* A challenge for the client, not in base64. */
+void smtp_server_auth_challenge(struct smtp_server *server, struct str challenge);
+/* The exchange is over. `user` counts with SMTP_AUTH_OK. */
+void smtp_server_auth_done(struct smtp_server *server, enum smtp_auth_end end, struct str user);
 
 /* The armed time has passed. */
 void smtp_server_timeout(struct smtp_server *server);

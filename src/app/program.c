@@ -16,6 +16,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "edge/auth_slot.h"
 #include "edge/edge.h"
 #include "edge/forward.h"
 #include "edge/probe.h"
@@ -27,6 +28,8 @@
 #define STOP_MS 10000
 /* How often is looked whether the last session has ended. */
 #define DRAIN_LOOK_MS 100
+/* How often is looked whether certificates, keys or users have changed. */
+#define FILES_LOOK_MS 5000
 
 struct program {
 	const struct settings *settings;
@@ -34,12 +37,15 @@ struct program {
 	struct resolver *resolver;
 	struct policy_plan *default_plan;
 	struct backend *backends;
+	size_t backend_count;
+	struct tls_slot *tls_slots;   /* of listeners, by index */
+	struct auth_slot *auth_slots; /* likewise */
 	struct edge edge;
 	struct edge_listener *listeners;
 	size_t listener_count;
 	struct probes *probes;
-	struct loop_signal term, interrupt, hangup, user1;
-	struct timer first_round, drain;
+	struct loop_signal term, interrupt, hangup, user1, user2;
+	struct timer first_round, drain, tls_watch;
 	bool is_accepting, is_stopping;
 	uint64_t stop_by_ms; /* 0: as long as sessions last */
 	const char *stop_reason;
@@ -142,10 +148,40 @@ static int make_backends(struct program *program, struct err *err)
 	const struct conf_list *list = &program->settings->backends;
 	const struct backend_settings *settings = list->items;
 
-	(void)err;
 	program->backends = xcalloc(list->count, sizeof(*program->backends));
+	for (size_t i = 0; i < list->count; i++) {
+		struct backend *backend = &program->backends[program->backend_count++];
+		backend_init(backend, &settings[i]);
+		if (tls_slot_open_client(&backend->tls, settings[i].name, &settings[i].tls, err) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int open_tls(struct program *program, struct err *err)
+{
+	const struct conf_list *list = &program->settings->listeners;
+	const struct listener_settings *listeners = list->items;
+
+	program->tls_slots = xcalloc(list->count, sizeof(*program->tls_slots));
 	for (size_t i = 0; i < list->count; i++)
-		backend_init(&program->backends[i], &settings[i]);
+		if (tls_slot_open_server(&program->tls_slots[i], listeners[i].name,
+			    &listeners[i].tls, err) < 0)
+			return -1;
+	return 0;
+}
+
+static int open_auth(struct program *program, struct err *err)
+{
+	const struct conf_list *list = &program->settings->listeners;
+	const struct listener_settings *listeners = list->items;
+
+	program->auth_slots = xcalloc(list->count, sizeof(*program->auth_slots));
+	auth_guard_init(&program->edge.auth_guard);
+	for (size_t i = 0; i < list->count; i++)
+		if (auth_slot_open(&program->auth_slots[i], program->loop, listeners[i].name,
+			    &listeners[i].auth, err) < 0)
+			return -1;
 	return 0;
 }
 
@@ -197,9 +233,11 @@ static const struct listener_events listener_events = {
 	.failed = on_accept_failed,
 };
 
-static int open_listener(struct program *program, const struct listener_settings *settings,
-	const struct endpoint *address, struct err *err)
+static int open_listener(struct program *program, size_t index, const struct endpoint *address,
+	struct err *err)
 {
+	const struct listener_settings *settings =
+		(const struct listener_settings *)program->settings->listeners.items + index;
 	struct edge_listener *listener = &program->listeners[program->listener_count];
 	const struct policy_plan *plan = policy_plan_find(&program->settings->plans, settings->plan);
 	char text[ENDPOINT_TEXT_MAX];
@@ -207,6 +245,8 @@ static int open_listener(struct program *program, const struct listener_settings
 	listener->edge = &program->edge;
 	listener->settings = settings;
 	listener->plan = plan ? plan : program->default_plan;
+	listener->tls = &program->tls_slots[index];
+	listener->auth = program->auth_slots[index].service;
 	if (listener_open(&listener->listener, program->loop, address, &listener_events, listener,
 		    err) < 0)
 		return err_prefix(err, "listener %s", settings->name.p);
@@ -235,8 +275,42 @@ static int open_listeners(struct program *program, struct err *err)
 	for (size_t i = 0; i < settings->listeners.count; i++) {
 		const struct endpoint *addresses = listeners[i].bind.items;
 		for (size_t j = 0; j < listeners[i].bind.count; j++)
-			if (open_listener(program, &listeners[i], &addresses[j], err) < 0)
+			if (open_listener(program, i, &addresses[j], err) < 0)
 				return -1;
+	}
+	return 0;
+}
+
+static bool is_own_address(const struct program *program, const struct endpoint *address)
+{
+	for (size_t i = 0; i < program->listener_count; i++) {
+		const struct endpoint *own = &program->listeners[i].listener.address;
+		bool is_same = ipaddr_eq(&own->ip, &address->ip) ||
+			(ipaddr_is_unspecified(&own->ip) && ipaddr_is_local(&address->ip));
+		if (is_same && own->port == address->port)
+			return true;
+	}
+	return false;
+}
+
+/* Each hop of such a loop would ask the next about the recipient before there is a message whose
+ * Received lines could be counted. */
+static int mark_own_servers(struct program *program, struct err *err)
+{
+	char text[ERR_TEXT_MAX];
+
+	(void)err;
+	for (size_t i = 0; i < program->backend_count; i++) {
+		struct backend *backend = &program->backends[i];
+		for (size_t j = 0; j < backend->server_count; j++) {
+			struct server *server = &backend->servers[j];
+			server->is_ourselves = is_own_address(program, &server->address);
+			if (!server->is_ourselves)
+				continue;
+			snprintf(text, sizeof(text), "backends: %s is a listener of our own: mail "
+				"for it is refused as a loop", server->name);
+			LOG(CONFIG_NOTICE, log_text("detail", text));
+		}
 	}
 	return 0;
 }
@@ -252,6 +326,10 @@ static int give_up_privileges(struct program *program, struct err *err)
 	const struct passwd *entry = getpwnam(user.p);
 	if (entry == NULL)
 		return err_set(err, "user: there is no user %s", user.p);
+	/* What root has made must stay ours when it is opened anew. */
+	if (program->edge.trace_fd >= 0)
+		(void)fchown(program->edge.trace_fd, entry->pw_uid, entry->pw_gid);
+	log_give_to(entry->pw_uid, entry->pw_gid);
 	if (initgroups(user.p, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 ||
 		setuid(entry->pw_uid) < 0)
 		return err_errno(err, "user: cannot become %s", user.p);
@@ -279,6 +357,33 @@ static int start_probes(struct program *program, struct err *err)
 	timer_set(&program->first_round, FIRST_ROUND_MS);
 	program->probes = probes_new(program->loop, program->backends, settings->backends.count,
 		&settings->timeouts, settings->hostname, start_accepting, program);
+	return 0;
+}
+
+/* Certificates are renewed, users come and go: what has changed is read anew. */
+static void refresh_files(struct program *program, bool always)
+{
+	for (size_t i = 0; i < program->settings->listeners.count; i++) {
+		tls_slot_refresh(&program->tls_slots[i], always);
+		auth_slot_refresh(&program->auth_slots[i], always);
+	}
+	for (size_t i = 0; i < program->backend_count; i++)
+		tls_slot_refresh(&program->backends[i].tls, always);
+}
+
+static void look_at_files(void *ctx)
+{
+	struct program *program = ctx;
+
+	refresh_files(program, false);
+	timer_set(&program->tls_watch, FILES_LOOK_MS);
+}
+
+static int watch_files(struct program *program, struct err *err)
+{
+	(void)err;
+	timer_init(&program->tls_watch, program->loop, look_at_files, program);
+	timer_set(&program->tls_watch, FILES_LOOK_MS);
 	return 0;
 }
 
@@ -329,7 +434,7 @@ static void on_drain(void *ctx, int signum)
 	stop(ctx, "drained");
 }
 
-/* HUP: log and trace are opened anew, after they were rotated. */
+/* HUP (and USR2): certificates and users are read anew, log and trace are opened anew, after they were rotated. */
 static void on_hangup(void *ctx, int signum)
 {
 	struct program *program = ctx;
@@ -337,6 +442,7 @@ static void on_hangup(void *ctx, int signum)
 	struct err err;
 
 	(void)signum;
+	refresh_files(program, true);
 	if (log_reopen(&err) < 0)
 		LOG(CONFIG_NOTICE, log_text("detail", err.text));
 	if (open_trace(program, &err) < 0) {
@@ -355,6 +461,7 @@ static int catch_signals(struct program *program, struct err *err)
 	loop_signal_start(&program->term, program->loop, SIGTERM, on_terminate, program);
 	loop_signal_start(&program->interrupt, program->loop, SIGINT, on_terminate, program);
 	loop_signal_start(&program->hangup, program->loop, SIGHUP, on_hangup, program);
+	loop_signal_start(&program->user2, program->loop, SIGUSR2, on_hangup, program);
 	loop_signal_start(&program->user1, program->loop, SIGUSR1, on_drain, program);
 	return 0;
 }
@@ -365,17 +472,21 @@ static const struct {
 	int (*run)(struct program *program, struct err *err);
 	int failure; /* of sysexits.h */
 } steps[] = {
-	{ open_log, EX_CANTCREAT },
+	{ open_log, EX_OSERR },
 	{ catch_signals, EX_OSERR },
 	{ raise_descriptors, EX_OSERR },
-	{ open_trace, EX_CANTCREAT },
+	{ open_trace, EX_OSERR },
 	{ start_resolver, EX_OSERR },
 	{ make_plans, EX_SOFTWARE },
-	{ make_backends, EX_SOFTWARE },
+	{ make_backends, EX_CONFIG },
+	{ open_tls, EX_CONFIG },
+	{ open_auth, EX_CONFIG },
 	{ make_edge, EX_SOFTWARE },
 	{ open_listeners, EX_OSERR },
+	{ mark_own_servers, EX_SOFTWARE },
 	{ give_up_privileges, EX_NOPERM },
 	{ start_probes, EX_OSERR },
+	{ watch_files, EX_OSERR },
 };
 
 static int start(struct program *program)
@@ -396,7 +507,21 @@ static int start(struct program *program)
 static void free_backend(struct backend *backend)
 {
 	forward_drop_leaving(backend);
+	tls_slot_close(&backend->tls);
 	backend_free(backend);
+}
+
+static void free_listener_services(struct program *program)
+{
+	for (size_t i = 0; i < program->settings->listeners.count; i++) {
+		if (program->tls_slots != NULL)
+			tls_slot_close(&program->tls_slots[i]);
+		if (program->auth_slots != NULL)
+			auth_slot_close(&program->auth_slots[i]);
+	}
+	free(program->tls_slots);
+	free(program->auth_slots);
+	auth_guard_free(&program->edge.auth_guard);
 }
 
 static void free_program(struct program *program)
@@ -411,9 +536,10 @@ static void free_program(struct program *program)
 	for (size_t i = 0; i < program->listener_count; i++)
 		listener_close(&program->listeners[i].listener);
 	free(program->listeners);
-	for (size_t i = 0; program->backends && i < program->settings->backends.count; i++)
+	for (size_t i = 0; i < program->backend_count; i++)
 		free_backend(&program->backends[i]);
 	free(program->backends);
+	free_listener_services(program);
 	policy_plan_free(&program->default_plan);
 	resolver_free(&program->resolver);
 	if (edge->trace_fd >= 0)

@@ -162,6 +162,10 @@ static void write_tls(struct json *json, const void *member)
 	write_key_text(json, "version", tls->version);
 	write_key_text(json, "cipher", tls->cipher);
 	write_key_text(json, "sni", tls->sni);
+	json_key_bool(json, "client_certificate", tls->client_certificate);
+	json_key_bool(json, "client_verified", tls->client_verified);
+	write_key_text(json, "client_subject", tls->client_subject);
+	write_key_text(json, "client_fingerprint", tls->client_fingerprint);
 	json_object_end(json);
 }
 

@@ -11,20 +11,44 @@ static bool contains_nocase(struct str text, struct str word)
 	return false;
 }
 
-/* "Relay access denied", "relay not permitted", "Unable to relay": the backend does not take us
- * for its relay. Our own policy has allowed the recipient before. */
-static bool refuses_relaying(const struct smtp_reply *reply)
+/* How servers say that they do not take us for their relay. Our own policy has allowed the recipient
+ * before, so the set-up is wrong, not the recipient. */
+static const struct str relay_refusals[] = {
+	STR_INIT("relay access denied"),      /* Postfix */
+	STR_INIT("relay denied"),
+	STR_INIT("relaying denied"),          /* Sendmail */
+	STR_INIT("relay not permitted"),      /* Exim */
+	STR_INIT("unable to relay"),          /* Exchange */
+	STR_INIT("not permitted to relay"),
+	STR_INIT("not allowed to relay"),
+	STR_INIT("relaying not allowed"),
+	STR_INIT("relaying is not allowed"),
+	STR_INIT("relaying prohibited"),
+};
+
+/* X.7.x is policy; another subject (an unknown mailbox, a full one) is about the recipient, whatever
+ * words its address brings into the text. */
+static bool may_be_policy(const struct smtp_reply *reply)
 {
-	return (reply->code == 550 || reply->code == 551 || reply->code == 554) &&
-		contains_nocase(reply->text, STR("relay"));
+	return !reply->enhanced.present || reply->enhanced.subject == 7;
 }
 
-static bool blames_us(enum smtp_client_step step, const struct smtp_reply *reply)
+static bool refuses_relaying(const struct smtp_reply *reply)
+{
+	if ((reply->code != 550 && reply->code != 551 && reply->code != 554) || !may_be_policy(reply))
+		return false;
+	for (size_t i = 0; i < sizeof(relay_refusals) / sizeof(relay_refusals[0]); i++)
+		if (contains_nocase(reply->text, relay_refusals[i]))
+			return true;
+	return false;
+}
+
+static bool blames_us(const struct smtp_reply *reply)
 {
 	for (size_t i = 0; i < sizeof(our_fault_codes) / sizeof(our_fault_codes[0]); i++)
 		if (reply->code == our_fault_codes[i])
 			return true;
-	return (step == SMTP_CLIENT_MAIL || step == SMTP_CLIENT_RCPT) && refuses_relaying(reply);
+	return refuses_relaying(reply);
 }
 
 static bool fits(enum smtp_client_step step, const struct smtp_reply *reply)
@@ -33,8 +57,6 @@ static bool fits(enum smtp_client_step step, const struct smtp_reply *reply)
 		return true;
 	if (step == SMTP_CLIENT_DATA)
 		return reply->code == 354;
-	if (step == SMTP_CLIENT_DOT)
-		return reply->code == 250;
 	return smtp_reply_class(reply) == 2;
 }
 
@@ -48,13 +70,18 @@ void answer_from_reply(struct answer *answer, enum smtp_client_step step,
 {
 	*answer = (struct answer){ .changed = *reply };
 	answer->answer = (struct smtp_answer){ .reply = &answer->changed, .by = BY_BACKEND };
-	if (!fits(step, reply)) {
+	if (step == SMTP_CLIENT_DOT && smtp_reply_class(reply) < 4 && reply->code != 250) {
+		/* Only 250 says that the message was taken (RFC 5321 section 4.3.2); what this says
+		 * nobody knows. */
+		answer->is_senseless = true;
+		own(answer, REPLY_OUTCOME_UNKNOWN, BY_BACKEND);
+	} else if (!fits(step, reply)) {
 		answer->is_senseless = true;
 		own(answer, REPLY_BACKEND_PROTOCOL, BY_BACKEND);
 	} else if (reply->code == 421) {
 		answer->changed.code = 451;
 		answer->server_is_done = true;
-	} else if (smtp_reply_class(reply) == 5 && blames_us(step, reply)) {
+	} else if (smtp_reply_class(reply) == 5 && blames_us(reply)) {
 		answer->blames_us = true;
 		own(answer, REPLY_BACKEND_OUR_FAULT, BY_BACKEND);
 	}

@@ -107,6 +107,34 @@ struct server *backend_choose(struct backend *backend, const struct ipaddr *clie
 	return server;
 }
 
+enum tls_step backend_tls_step(const struct backend *backend,
+	const struct smtp_capabilities *capabilities, bool is_tls)
+{
+	bool is_offered = capabilities->extensions & SMTP_EXT_STARTTLS;
+
+	if (is_tls)
+		return TLS_STEP_NONE;
+	switch ((enum backend_tls_mode)backend->settings->tls.mode) {
+	case BACKEND_TLS_OFF:
+	case BACKEND_TLS_IMPLICIT:
+		return TLS_STEP_NONE;
+	case BACKEND_TLS_OPPORTUNISTIC:
+		return is_offered ? TLS_STEP_STARTTLS : TLS_STEP_PLAINTEXT;
+	case BACKEND_TLS_REQUIRED:
+		return is_offered ? TLS_STEP_STARTTLS : TLS_STEP_REFUSE;
+	}
+	return TLS_STEP_REFUSE;
+}
+
+enum tls_step backend_tls_failed(const struct backend *backend)
+{
+	const struct backend_tls_settings *tls = &backend->settings->tls;
+	bool may_fall_back = tls->mode == BACKEND_TLS_OPPORTUNISTIC &&
+		tls->fallback == TLS_FALLBACK_ALWAYS;
+
+	return may_fall_back ? TLS_STEP_PLAINTEXT : TLS_STEP_REFUSE;
+}
+
 void server_learn(struct server *server, const struct smtp_capabilities *capabilities)
 {
 	server->capabilities = *capabilities;
@@ -192,13 +220,27 @@ struct backend *route_find(const struct route_table *table, const struct connect
 
 /* ---- What may be offered -------------------------------------------------------------------- */
 
+static bool any_is_known(const struct backend *backend)
+{
+	for (size_t i = 0; i < backend->server_count; i++)
+		if (backend->servers[i].is_known)
+			return true;
+	return false;
+}
+
+/* A server that was never reached takes nothing away while others are known: a transaction that
+ * needs what it lacks goes to the next one. When none is known, nothing can be promised. */
 static void intersect(const struct backend *backend, struct smtp_offer *offer)
 {
+	if (!any_is_known(backend))
+		offer->extensions &= OWN_EXTENSIONS;
 	for (size_t i = 0; i < backend->server_count; i++) {
 		const struct server *server = &backend->servers[i];
 		const struct smtp_capabilities *has = &server->capabilities;
-		offer->extensions &= OWN_EXTENSIONS | (server->is_known ? has->extensions : 0);
-		if (server->is_known && has->size > 0 && has->size < offer->size)
+		if (!server->is_known)
+			continue;
+		offer->extensions &= OWN_EXTENSIONS | has->extensions;
+		if (has->size > 0 && has->size < offer->size)
 			offer->size = has->size;
 	}
 }

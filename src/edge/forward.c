@@ -15,15 +15,18 @@
 
 /* Message bytes that wait for a slow server; more makes the client slow. */
 #define OUT_MAX (128 * 1024)
-/* However many servers there are: clients wait 5 minutes for the answer to RCPT. */
-#define ENVELOPE_BUDGET_MS 240000
+/* However many servers there are, and however slow: clients wait 5 minutes for the answer to RCPT,
+ * and 2 for that to DATA (RFC 5321 section 4.5.3.2). */
+#define RECIPIENT_BUDGET_MS 240000
+#define DATA_BUDGET_MS 110000
 /* How long a server is given to answer our QUIT. */
 #define QUIT_MS 2000
 
 enum forward_state {
 	FORWARD_CLOSED,     /* no connection */
 	FORWARD_CONNECTING,
-	FORWARD_GREETING,   /* banner and EHLO */
+	FORWARD_HANDSHAKE,  /* TLS: at once, or after STARTTLS */
+	FORWARD_GREETING,   /* banner and EHLO, and EHLO again under TLS */
 	FORWARD_READY,      /* envelope, or idle between transactions */
 	FORWARD_BODY,       /* 354 was given */
 	FORWARD_FINAL,      /* the dot was sent */
@@ -51,6 +54,9 @@ struct forward {
 	struct connector connector;
 	struct stream stream;
 	struct smtp_client client;
+	bool is_tls;       /* the connection */
+	bool tls_is_due;   /* STARTTLS was answered 220 */
+	bool avoids_tls;   /* it has failed with this server, and may be done without */
 	struct timer deadline;
 	uint64_t written_at_deadline; /* progress of the body */
 
@@ -61,7 +67,7 @@ struct forward {
 	bool is_at_server;    /* the server has begun a transaction that it has not ended */
 	/* Recipients accepted before, put to another server: due, sent, answered. */
 	unsigned replays_due, replays_sent, replays_answered;
-	uint64_t begun_ms;
+	uint64_t answer_by_ms; /* the client waits no longer */
 	enum reply_id obstacle; /* why servers could not be used so far; REPLY_COUNT: nothing yet */
 	bool is_given_up;       /* all have been tried */
 	bool mail_is_refused;
@@ -75,6 +81,7 @@ struct forward {
 
 static void try_next_server(struct forward *forward);
 static void pump(struct forward *forward);
+static void handshake_failed(struct forward *forward, const char *why);
 
 /* ---- Answers -------------------------------------------------------------------------------- */
 
@@ -210,6 +217,8 @@ static const char *state_word(const struct forward *forward)
 {
 	if (forward->state == FORWARD_CONNECTING)
 		return "connect";
+	if (forward->state == FORWARD_HANDSHAKE)
+		return "TLS";
 	if (forward->state == FORWARD_BODY)
 		return "message";
 	if (forward->state != FORWARD_CLOSED && smtp_client_pending(&forward->client) > 0)
@@ -283,12 +292,32 @@ static void give_up(struct forward *forward)
 
 /* ---- Deadlines -------------------------------------------------------------------------------- */
 
+static bool has_time(const struct forward *forward)
+{
+	return loop_now_ms(forward->loop) < forward->answer_by_ms;
+}
+
+/* Each step has its deadline, and all together have one. */
+static uint64_t within_budget(const struct forward *forward, uint64_t ms)
+{
+	uint64_t now = loop_now_ms(forward->loop);
+
+	if (forward->want != WANT_RECIPIENT && forward->want != WANT_DATA)
+		return ms;
+	if (now >= forward->answer_by_ms)
+		return 0;
+	return ms < forward->answer_by_ms - now ? ms : forward->answer_by_ms - now;
+}
+
 static void arm(struct forward *forward)
 {
 	const struct timeouts_settings *timeouts = forward->timeouts;
 	uint64_t ms = timeouts->backend_command;
 
 	switch (forward->state) {
+	case FORWARD_HANDSHAKE:
+		ms = timeouts->tls_handshake;
+		break;
 	case FORWARD_GREETING:
 		if (smtp_client_step(&forward->client) == SMTP_CLIENT_BANNER)
 			ms = timeouts->backend_greeting;
@@ -310,7 +339,7 @@ static void arm(struct forward *forward)
 	default:
 		return;
 	}
-	timer_set(&forward->deadline, ms);
+	timer_set(&forward->deadline, within_budget(forward, ms));
 }
 
 /* Nobody waits for the server: between two transactions, or while the client thinks. */
@@ -340,6 +369,8 @@ static void expired(void *ctx)
 		idle_expired(forward);
 	else if (is_body_moving(forward))
 		arm(forward);
+	else if (forward->state == FORWARD_HANDSHAKE)
+		handshake_failed(forward, "no handshake in time");
 	else
 		server_lost(forward, "no answer in time", REPLY_BACKEND_TIMEOUT);
 }
@@ -525,6 +556,19 @@ static void final_answered(struct forward *forward, const struct smtp_reply *rep
 
 /* ---- What the server says --------------------------------------------------------------------- */
 
+static void log_fallback(const struct forward *forward, const char *reason)
+{
+	LOG(TLS_FALLBACK, log_text("uuid", forward->connection->uuid),
+		log_str("backend", forward->backend->settings->name),
+		log_str("server", server_name(forward)), log_text("reason", reason));
+}
+
+static void ready(struct forward *forward)
+{
+	server_learn(forward->server, &forward->client.capabilities);
+	forward->state = FORWARD_READY;
+}
+
 static void greeted(struct forward *forward, const struct smtp_reply *reply)
 {
 	if (!forward->client.is_ready) {
@@ -532,8 +576,78 @@ static void greeted(struct forward *forward, const struct smtp_reply *reply)
 			REPLY_NO_BACKEND);
 		return;
 	}
-	server_learn(forward->server, &forward->client.capabilities);
-	forward->state = FORWARD_READY;
+	switch (backend_tls_step(forward->backend, &forward->client.capabilities,
+		forward->is_tls || forward->avoids_tls)) {
+	case TLS_STEP_NONE:
+		ready(forward);
+		break;
+	case TLS_STEP_PLAINTEXT:
+		log_fallback(forward, "STARTTLS not offered");
+		ready(forward);
+		break;
+	case TLS_STEP_STARTTLS:
+		smtp_client_starttls(&forward->client);
+		break;
+	case TLS_STEP_REFUSE:
+		server_lost(forward, "STARTTLS not offered", REPLY_NO_BACKEND);
+		break;
+	}
+}
+
+static void starttls_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	if (reply->code == 220) {
+		forward->tls_is_due = true; /* when it is sure that nothing came behind the reply */
+	} else if (backend_tls_failed(forward->backend) == TLS_STEP_PLAINTEXT) {
+		log_fallback(forward, "STARTTLS refused");
+		ready(forward);
+	} else {
+		server_lost(forward, "STARTTLS refused", REPLY_NO_BACKEND);
+	}
+}
+
+static void connect_server(struct forward *forward);
+
+/* With some servers TLS does not work at all; a new connection does without, where that is allowed. */
+static void handshake_failed(struct forward *forward, const char *why)
+{
+	if (forward->connection == NULL || forward->want == WANT_NOTHING || !has_time(forward) ||
+		backend_tls_failed(forward->backend) != TLS_STEP_PLAINTEXT) {
+		server_lost(forward, why, REPLY_NO_BACKEND);
+		return;
+	}
+	log_fallback(forward, why);
+	drop_connection(forward);
+	forward->avoids_tls = true;
+	connect_server(forward);
+}
+
+static void on_handshake_done(void *ctx, const struct err *err)
+{
+	struct forward *forward = ctx;
+
+	if (forward->state != FORWARD_HANDSHAKE)
+		return;
+	if (err != NULL) {
+		handshake_failed(forward, err->text);
+		return;
+	}
+	forward->is_tls = true;
+	forward->state = FORWARD_GREETING;
+	if (smtp_client_pending(&forward->client) == 0) /* after STARTTLS: no banner comes */
+		smtp_client_hello_again(&forward->client);
+	else
+		arm(forward);
+	stream_read_start(&forward->stream);
+}
+
+static void start_tls(struct forward *forward)
+{
+	forward->tls_is_due = false;
+	forward->state = FORWARD_HANDSHAKE;
+	arm(forward);
+	stream_start_tls(&forward->stream, forward->backend->tls.context, on_handshake_done,
+		forward);
 }
 
 static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)
@@ -545,6 +659,9 @@ static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp
 	case SMTP_CLIENT_EHLO:
 	case SMTP_CLIENT_HELO:
 		greeted(forward, reply);
+		break;
+	case SMTP_CLIENT_STARTTLS:
+		starttls_answered(forward, reply);
 		break;
 	case SMTP_CLIENT_MAIL:
 		mail_answered(forward, reply);
@@ -606,7 +723,9 @@ static size_t on_input(void *ctx, struct str bytes)
 
 	if (!stream_is_open(&forward->stream) || forward->state == FORWARD_CLOSED)
 		return bytes.n;
-	if (forward->connection != NULL)
+	if (forward->tls_is_due)
+		start_tls(forward);
+	else if (forward->connection != NULL)
 		pump(forward);
 	return taken;
 }
@@ -678,6 +797,11 @@ static void connected(void *ctx, int fd, const struct err *err)
 		&stream_events, forward);
 	smtp_client_init(&forward->client, hello_name(forward), &client_port, forward);
 	send_identity(forward);
+	forward->is_tls = forward->tls_is_due = false;
+	if (forward->backend->settings->tls.mode == BACKEND_TLS_IMPLICIT) {
+		start_tls(forward);
+		return;
+	}
 	stream_read_start(&forward->stream);
 	arm(forward);
 }
@@ -691,26 +815,41 @@ static void begin_envelope(struct forward *forward)
 	forward->replays_due = (unsigned)forward->connection->transaction->rcpt_count.accept;
 }
 
+static void connect_server(struct forward *forward)
+{
+	begin_envelope(forward);
+	forward->state = FORWARD_CONNECTING;
+	forward->connection->transaction->server = server_name(forward);
+	connector_start(&forward->connector, forward->loop, &forward->server->address,
+		within_budget(forward, forward->timeouts->backend_connect), connected, forward);
+}
+
+/* The next server that is not ourselves; NULL: none, or no time. */
+static struct server *next_server(struct forward *forward)
+{
+	const struct ipaddr *client = &forward->connection->remote.address.ip;
+	uint64_t now = loop_now_ms(forward->loop);
+	struct server *server = NULL;
+
+	while (has_time(forward)) {
+		server = backend_choose(forward->destination, client, now, &forward->choice);
+		if (server == NULL || !server->is_ourselves)
+			return server;
+		forward->obstacle = REPLY_MAIL_LOOP;
+	}
+	return NULL;
+}
+
 static void try_next_server(struct forward *forward)
 {
-	struct transaction *transaction = forward->connection->transaction;
-	uint64_t now = loop_now_ms(forward->loop);
-
-	forward->server = NULL;
-	if (now - forward->begun_ms < ENVELOPE_BUDGET_MS)
-		forward->server = backend_choose(forward->destination,
-			&forward->connection->remote.address.ip, now, &forward->choice);
+	forward->server = next_server(forward);
 	if (forward->server == NULL) {
 		give_up(forward);
 		return;
 	}
-	begin_envelope(forward);
-	forward->was_idle = false;
 	forward->backend = forward->destination;
-	forward->state = FORWARD_CONNECTING;
-	transaction->server = server_name(forward);
-	connector_start(&forward->connector, forward->loop, &forward->server->address,
-		forward->timeouts->backend_connect, connected, forward);
+	forward->was_idle = forward->avoids_tls = false;
+	connect_server(forward);
 }
 
 /* The first recipient decides where the transaction goes. */
@@ -719,7 +858,6 @@ static void begin_transaction(struct forward *forward, struct backend *destinati
 	forward->destination = destination;
 	forward->connection->transaction->backend = destination->settings->name;
 	forward->choice = (struct server_choice){ 0 };
-	forward->begun_ms = loop_now_ms(forward->loop);
 	forward->obstacle = REPLY_COUNT;
 	forward->is_given_up = false;
 	if (forward->state == FORWARD_READY && forward->backend == destination) {
@@ -786,6 +924,7 @@ void forward_recipient(struct forward *forward)
 	struct backend *destination = route_find(forward->routes, forward->connection);
 
 	forward->want = WANT_RECIPIENT;
+	forward->answer_by_ms = loop_now_ms(forward->loop) + RECIPIENT_BUDGET_MS;
 	if (destination == NULL)
 		answer_own(forward, REPLY_NO_ROUTE);
 	else if (forward->destination == NULL)
@@ -805,6 +944,7 @@ void forward_recipient(struct forward *forward)
 void forward_data(struct forward *forward)
 {
 	forward->want = WANT_DATA;
+	forward->answer_by_ms = loop_now_ms(forward->loop) + DATA_BUDGET_MS;
 	if (forward->state == FORWARD_CLOSED)
 		try_next_server(forward);
 	else

@@ -24,6 +24,8 @@ struct probe {
 	struct connector connector;
 	struct stream stream;
 	struct smtp_client client;
+	bool is_tls, tls_is_due;
+	bool has_learned; /* it has told what counts: QUIT is under way */
 };
 
 struct probes {
@@ -51,13 +53,18 @@ static void rest(struct probe *probe)
 	probe->has_run = true;
 }
 
-static void failed(struct probe *probe, const char *why)
+static void log_and_avoid(struct probe *probe, const char *why)
 {
 	LOG(BACKEND_FAILED, log_text("uuid", NULL),
 		log_str("backend", probe->backend->settings->name),
 		log_text("server", probe->server->name), log_text("step", "probe"),
 		log_text("error", why));
 	server_failed(probe->server, loop_now_ms(probe->probes->loop));
+}
+
+static void failed(struct probe *probe, const char *why)
+{
+	log_and_avoid(probe, why);
 	rest(probe);
 }
 
@@ -72,23 +79,81 @@ static void on_send(void *ctx, struct str bytes)
 
 static void learned(struct probe *probe)
 {
+	char words[SMTP_EXTENSIONS_TEXT_MAX];
+
+	probe->has_learned = true;
 	server_learn(probe->server, &probe->client.capabilities);
 	LOG(BACKEND_LEARNED, log_str("backend", probe->backend->settings->name),
 		log_text("server", probe->server->name),
-		log_int("extensions", probe->client.capabilities.extensions),
+		log_str("extensions", smtp_extensions_print(probe->client.capabilities.extensions, words)),
 		log_int("size", (int64_t)probe->client.capabilities.size));
 	smtp_client_quit(&probe->client);
+}
+
+/* A server whose TLS does not work is used without it, where that is allowed; then what it offered
+ * in plaintext counts. */
+static void tls_failed(struct probe *probe, const char *why)
+{
+	if (backend_tls_failed(probe->backend) == TLS_STEP_PLAINTEXT && probe->client.is_ready)
+		server_learn(probe->server, &probe->client.capabilities);
+	else
+		log_and_avoid(probe, why);
+	rest(probe);
+}
+
+static void on_handshake_done(void *ctx, const struct err *err)
+{
+	struct probe *probe = ctx;
+
+	if (probe->state != PROBE_TALKING)
+		return;
+	if (err != NULL) {
+		tls_failed(probe, err->text);
+		return;
+	}
+	probe->is_tls = true;
+	timer_set(&probe->timer, probe->probes->timeouts->backend_greeting);
+	if (smtp_client_pending(&probe->client) == 0)
+		smtp_client_hello_again(&probe->client);
+	stream_read_start(&probe->stream);
+}
+
+static void start_tls(struct probe *probe)
+{
+	probe->tls_is_due = false;
+	timer_set(&probe->timer, probe->probes->timeouts->tls_handshake);
+	stream_start_tls(&probe->stream, probe->backend->tls.context, on_handshake_done, probe);
+}
+
+/* What is offered under TLS is what counts, where TLS is used. */
+static void greeted(struct probe *probe)
+{
+	switch (backend_tls_step(probe->backend, &probe->client.capabilities, probe->is_tls)) {
+	case TLS_STEP_NONE:
+	case TLS_STEP_PLAINTEXT:
+		learned(probe);
+		break;
+	case TLS_STEP_STARTTLS:
+		smtp_client_starttls(&probe->client);
+		break;
+	case TLS_STEP_REFUSE:
+		failed(probe, "STARTTLS not offered");
+		break;
+	}
 }
 
 static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	struct probe *probe = ctx;
 
-	(void)reply;
 	if (step == SMTP_CLIENT_QUIT)
 		rest(probe);
+	else if (step == SMTP_CLIENT_STARTTLS && reply->code == 220)
+		probe->tls_is_due = true;
+	else if (step == SMTP_CLIENT_STARTTLS)
+		tls_failed(probe, "STARTTLS refused");
 	else if (probe->client.is_ready)
-		learned(probe);
+		greeted(probe);
 	else
 		failed(probe, "greeting refused");
 }
@@ -110,16 +175,20 @@ static size_t on_input(void *ctx, struct str bytes)
 	struct probe *probe = ctx;
 	size_t taken = smtp_client_feed(&probe->client, bytes);
 
-	return probe->state == PROBE_TALKING ? taken : bytes.n;
+	if (probe->state != PROBE_TALKING)
+		return bytes.n;
+	if (probe->tls_is_due)
+		start_tls(probe);
+	return taken;
 }
 
 /* A server that closes after it has told what it offers has answered all the same. */
 static void gone(struct probe *probe, const char *why)
 {
-	if (probe->client.is_ready)
+	if (probe->has_learned)
 		rest(probe);
 	else
-		failed(probe, why);
+		tls_failed(probe, why);
 }
 
 static void on_eof(void *ctx)
@@ -178,6 +247,11 @@ static void connected(void *ctx, int fd, const struct err *err)
 		&stream_events, probe);
 	smtp_client_init(&probe->client, probe->probes->hostname, &client_port, probe);
 	send_identity(probe, fd);
+	probe->is_tls = probe->tls_is_due = probe->has_learned = false;
+	if (probe->backend->settings->tls.mode == BACKEND_TLS_IMPLICIT) {
+		start_tls(probe);
+		return;
+	}
 	stream_read_start(&probe->stream);
 	timer_set(&probe->timer, probe->probes->timeouts->backend_greeting);
 }

@@ -8,12 +8,9 @@
 #include "base/xalloc.h"
 #include "connection/reply.h"
 #include "connection/trace.h"
-#include "edge/forward.h"
-#include "edge/intake.h"
 #include "edge/session_log.h"
-#include "net/stream.h"
-#include "policy/run.h"
 #include "proto/received.h"
+#include "session_priv.h"
 
 /* Replies that a client has not read: below this room no further command is taken. */
 #define OUT_MAX 65536
@@ -24,40 +21,7 @@
 #define INTAKE_FACTOR 2
 #define INTAKE_RESERVE 64
 
-enum session_phase {
-	PHASE_INTAKE,   /* the PROXY header */
-	PHASE_DIALOGUE,
-	PHASE_LINGER,   /* the last reply was sent; the client is given time to read it */
-	PHASE_OVER,
-};
-
-struct session {
-	LIST_ENTRY(session) link;
-	struct edge *edge;
-	struct edge_listener *listener;
-	enum session_phase phase;
-	struct stream stream;
-	struct endpoint peer, local;
-	struct intake intake;
-	struct task start_task;
-	struct timer deadline;        /* of the intake, the client's next command, the lingering */
-	struct timer session_deadline;
-	struct timer policy_timer;
-	struct connection connection;
-	struct smtp_server server;
-	struct policy_run run;
-	const struct policy_step *decided_by;
-	struct resolver_question *name_question;
-	struct forward *forward;      /* NULL until the first recipient */
-	enum ending ending;
-	bool is_counted;              /* in edge->clients */
-	bool has_received;            /* our Received: field has gone to the backend */
-	bool was_silent;              /* intake: the wait for the first byte is over */
-	bool was_refused;             /* by the intake */
-	bool hint_given;
-};
-
-static uint64_t now_ms(void *ctx)
+uint64_t session_now_ms(void *ctx)
 {
 	struct session *session = ctx;
 
@@ -73,32 +37,55 @@ static void free_session(void *object)
 	timer_stop(&session->deadline);
 	timer_stop(&session->session_deadline);
 	timer_stop(&session->policy_timer);
+	timer_stop(&session->auth_delay);
 	connection_free(&session->connection);
 	free(session);
 }
 
-static void over(struct session *session)
+/* As it is known by now: the first connection to an address begins its look-up. */
+static void find_local_name(struct session *session)
+{
+	struct connection *connection = &session->connection;
+
+	connection->local.host = local_names_find(&session->edge->local_names,
+		&connection->local.address.ip);
+}
+
+/* A session that only waits for its client to read the last reply is not one of its connections:
+ * it may come again at once. */
+static void uncount(struct session *session)
+{
+	if (!session->is_counted)
+		return;
+	session->is_counted = false;
+	clients_remove(&session->edge->clients, &session->connection.remote.address.ip);
+	session->edge->client_count--;
+}
+
+void session_over(struct session *session)
 {
 	struct edge *edge = session->edge;
 	bool had_dialogue = session->server.connection != NULL;
+	bool was_client = had_dialogue || session->phase == PHASE_HANDSHAKE;
 
 	if (session->phase == PHASE_OVER)
 		return;
 	session->phase = PHASE_OVER;
-	if (had_dialogue) {
+	if (was_client) {
+		find_local_name(session);
 		session_log_connection(edge, &session->connection, &session->peer, session->ending,
-			session->server.stage, session->stream.bytes_read, now_ms(session));
-		smtp_server_free(&session->server);
+			session->server.stage, session->stream.bytes_read, session_now_ms(session));
+		if (had_dialogue)
+			smtp_server_free(&session->server);
 	} else if (session->was_refused && edge->trace_fd >= 0) {
-		session_trace(edge, &session->connection, session->ending, now_ms(session));
+		session_trace(edge, &session->connection, session->ending, session_now_ms(session));
 	}
 	forward_release(&session->forward);
+	session_tls_over(session);
+	session_auth_over(session);
 	if (session->name_question != NULL)
 		resolver_abandon(&session->name_question);
-	if (session->is_counted) {
-		clients_remove(&edge->clients, &session->connection.remote.address.ip);
-		edge->client_count--;
-	}
+	uncount(session);
 	task_cancel(&session->start_task, edge->loop);
 	stream_close(&session->stream, false);
 	LIST_REMOVE(session, link);
@@ -110,7 +97,9 @@ static void over(struct session *session)
 static void linger(struct session *session)
 {
 	session->phase = PHASE_LINGER;
+	session_tls_over(session);
 	forward_release(&session->forward);
+	uncount(session);
 	stream_finish(&session->stream);
 	timer_set(&session->deadline, session->edge->timeouts->linger);
 	stream_read_start(&session->stream);
@@ -125,6 +114,20 @@ static void on_send(void *ctx, struct str bytes)
 	/* Cannot overflow while output_is_full is asked before each command: see OUT_FULL. */
 	if (!stream_write(&session->stream, bytes))
 		ASSERT(session->phase != PHASE_DIALOGUE);
+}
+
+/*
+ * While the dialogue is given input it sees by itself what stands behind a command; the stream
+ * still holds all of that, so only the kernel is asked. Under TLS the kernel has no answer then: the
+ * question comes again when DATA is answered.
+ */
+static bool on_input_is_pending(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (!session->is_feeding)
+		return stream_has_input(&session->stream);
+	return stream_tls_state(&session->stream) == NULL && stream_has_more(&session->stream);
 }
 
 static bool on_output_is_full(void *ctx)
@@ -250,36 +253,45 @@ static void on_ended(void *ctx)
 {
 	struct session *session = ctx;
 
-	session_log_transaction(&session->connection, now_ms(session));
+	session_log_transaction(&session->connection, session_now_ms(session));
 	on_abandon(session);
 }
 
 static void on_refused(void *ctx, enum policy_stage stage, struct str reply)
 {
 	struct session *session = ctx;
-	const struct policy_step *step = session->decided_by;
+	const char *check = session->server.deciding_check;
 
-	session_log_reject(&session->connection, stage, step ? step->check->name : NULL, reply);
-	/* What a check decided is in the trace already. */
-	if (step == NULL)
-		trace_event(&session->connection, stage, NULL,
+	session_log_reject(&session->connection, stage, check, reply);
+	/* What a check decides in its own stage is in the trace already. */
+	if (check == NULL || session->run.stage != stage || !session->is_deciding)
+		trace_event(&session->connection, stage, check,
 			verdict_word(reply.n > 0 && reply.p[0] == '4' ? VERDICT_DEFER
 								      : VERDICT_REJECT),
-			reply, now_ms(session));
+			reply, session_now_ms(session));
 }
 
 static struct smtp_offer on_offer(void *ctx)
 {
 	struct session *session = ctx;
+	struct smtp_offer offer = route_offer(&session->edge->routes,
+		session->listener->settings->name, session->edge->limits);
 
-	return route_offer(&session->edge->routes, session->listener->settings->name,
-		session->edge->limits);
+	if (session->listener->settings->tls.mode == TLS_MODE_STARTTLS &&
+		session->connection.tls == NULL && !session->connection.is_restricted)
+		offer.extensions |= SMTP_EXT_STARTTLS;
+	offer.mechanisms = session_auth_offer(session);
+	if (offer.mechanisms.n > 0)
+		offer.extensions |= SMTP_EXT_AUTH;
+	return offer;
 }
 
 static void on_arm(void *ctx, uint64_t ms)
 {
 	struct session *session = ctx;
 
+	if (session->is_shaking_hands)
+		return; /* the dialogue waits; the deadline is that of the handshake */
 	if (ms > 0)
 		timer_set(&session->deadline, ms);
 	else
@@ -289,16 +301,19 @@ static void on_arm(void *ctx, uint64_t ms)
 static void on_close(void *ctx, enum ending ending)
 {
 	struct session *session = ctx;
-	bool is_gone = ending == ENDING_CLIENT_CLOSED || ending == ENDING_CLIENT_RESET;
+	bool is_gone = ending == ENDING_CLIENT_CLOSED || ending == ENDING_CLIENT_RESET ||
+		ending == ENDING_TLS_FAILED || ending == ENDING_TLS_TIMEOUT;
 
 	session->ending = ending;
 	policy_run_cancel(&session->run);
-	if (!is_gone) {
+	session_auth_over(session);
+	/* In the middle of a handshake nobody could be told anything. */
+	if (!is_gone && !session->is_shaking_hands) {
 		linger(session);
 		return;
 	}
 	stream_flush(&session->stream);
-	over(session);
+	session_over(session);
 }
 
 static const struct smtp_server_port server_port = {
@@ -313,16 +328,22 @@ static const struct smtp_server_port server_port = {
 	.ended = on_ended,
 	.refused = on_refused,
 	.offer = on_offer,
+	.tls_is_available = session_tls_is_available,
+	.start_tls = session_start_tls,
+	.auth_begin = session_auth_begin,
+	.auth_respond = session_auth_respond,
+	.auth_cancel = session_auth_cancel,
+	.input_is_pending = on_input_is_pending,
 	.output_is_full = on_output_is_full,
 	.arm = on_arm,
 	.close = on_close,
-	.now_ms = now_ms,
+	.now_ms = session_now_ms,
 };
 
 /* ---- Between the parts ------------------------------------------------------------------------ */
 
 /* Reading goes on exactly while the dialogue wants to hear the client. */
-static void sync_reading(struct session *session)
+void session_sync_reading(struct session *session)
 {
 	if (session->phase != PHASE_DIALOGUE)
 		return;
@@ -339,10 +360,12 @@ static void on_decided(void *ctx, struct verdict verdict, const struct policy_st
 	/* The row says so whatever the plan asks. */
 	if (session->server.state == SMTP_STATE_CONNECTED && stream_has_input(&session->stream))
 		session->connection.early_talker = true;
-	session->decided_by = step;
+	session->is_deciding = verdict.kind != VERDICT_NEXT && verdict.kind != VERDICT_ALLOW;
+	session->server.deciding_check = step ? step->check->name : NULL;
 	smtp_server_verdict(&session->server, verdict, step != NULL && step->holds);
-	session->decided_by = NULL;
-	sync_reading(session);
+	session->is_deciding = false;
+	session->server.deciding_check = NULL;
+	session_sync_reading(session);
 }
 
 static void on_forward_answered(void *ctx, const struct smtp_answer *answer)
@@ -350,7 +373,7 @@ static void on_forward_answered(void *ctx, const struct smtp_answer *answer)
 	struct session *session = ctx;
 
 	smtp_server_answer(&session->server, answer);
-	sync_reading(session);
+	session_sync_reading(session);
 }
 
 static void on_forward_body_lost(void *ctx, const struct smtp_answer *answer)
@@ -358,7 +381,7 @@ static void on_forward_body_lost(void *ctx, const struct smtp_answer *answer)
 	struct session *session = ctx;
 
 	smtp_server_body_lost(&session->server, answer);
-	sync_reading(session);
+	session_sync_reading(session);
 }
 
 static void on_forward_room(void *ctx)
@@ -366,7 +389,7 @@ static void on_forward_room(void *ctx)
 	struct session *session = ctx;
 
 	smtp_server_room(&session->server);
-	sync_reading(session);
+	session_sync_reading(session);
 }
 
 /* ---- What checks may ask ---------------------------------------------------------------------- */
@@ -385,13 +408,6 @@ static void on_policy_disarm(void *ctx)
 	timer_clear(&session->policy_timer);
 }
 
-static bool on_input_is_pending(void *ctx)
-{
-	struct session *session = ctx;
-
-	return stream_has_input(&session->stream);
-}
-
 static unsigned on_connections_of(void *ctx, const struct ipaddr *client)
 {
 	struct session *session = ctx;
@@ -400,7 +416,7 @@ static unsigned on_connections_of(void *ctx, const struct ipaddr *client)
 }
 
 static const struct policy_services services = {
-	.now_ms = now_ms,
+	.now_ms = session_now_ms,
 	.arm = on_policy_arm,
 	.disarm = on_policy_disarm,
 	.input_is_pending = on_input_is_pending,
@@ -456,8 +472,7 @@ static void ask_names(struct session *session)
 	struct edge *edge = session->edge;
 	struct connection *connection = &session->connection;
 
-	connection->local.host =
-		local_names_find(&edge->local_names, &connection->local.address.ip);
+	find_local_name(session);
 	if (connection->is_restricted)
 		connection_set_remote_host(connection, HOST_OFF, STR(""), false);
 	else
@@ -496,24 +511,34 @@ static void introduce(struct session *session)
 static void on_start(void *ctx)
 {
 	struct session *session = ctx;
+
+	timer_set(&session->session_deadline, session->edge->timeouts->session);
+	introduce(session);
+	if (session->listener->settings->tls.mode == TLS_MODE_IMPLICIT)
+		session_start_implicit_tls(session);
+	else
+		session_start_dialogue(session);
+}
+
+void session_start_dialogue(struct session *session)
+{
 	struct edge *edge = session->edge;
 
 	timer_clear(&session->deadline);
-	timer_set(&session->session_deadline, edge->timeouts->session);
-	introduce(session);
 	policy_run_init(&session->run, session->listener->plan, &session->connection, &services,
 		session, on_decided, session);
 	session->run.hostname = edge->hostname;
 	smtp_server_init(&session->server, &edge->smtp, &server_port, session,
 		&session->connection);
 	session->server.normalises = normalises(session);
+	session->server.requires_auth = session->listener->settings->auth.required;
 	session->phase = PHASE_DIALOGUE;
 	/* A health check that fails under load would take the whole program out of the balancer. */
 	if (session->is_counted && edge->client_count > edge->limits->connections)
 		smtp_server_stop(&session->server, REPLY_BUSY, ENDING_BUSY);
 	else
 		smtp_server_start(&session->server);
-	sync_reading(session);
+	session_sync_reading(session);
 }
 
 /* From a task, so that what came behind a header in the same piece is seen as pending input. */
@@ -549,7 +574,7 @@ static void refuse_peer(struct session *session, struct str bytes)
 	if (session->was_refused)
 		session_log_refused(&session->intake, &session->peer, bytes);
 	if (session->ending == ENDING_PROXY_CLOSED) {
-		over(session);
+		session_over(session);
 		return;
 	}
 	say_why(session, bytes);
@@ -577,8 +602,10 @@ static void intake_decided(struct session *session, enum intake_decision decisio
 	}
 	if (header != NULL)
 		connection_set_proxy(connection, header, &session->peer, &session->local);
-	if (connection->is_restricted)
+	if (connection->is_restricted) {
 		connection_set_remote(connection, &session->peer);
+		connection_set_local(connection, &session->local);
+	}
 	start_later(session);
 }
 
@@ -652,8 +679,10 @@ static size_t on_input(void *ctx, struct str bytes)
 	if (session->phase == PHASE_DIALOGUE) {
 		if (!session->hint_given)
 			hint_at_header(session, bytes);
+		session->is_feeding = true;
 		taken = smtp_server_feed(&session->server, bytes);
-		sync_reading(session);
+		session->is_feeding = false;
+		session_sync_reading(session);
 	}
 	/* What comes after the last reply is read only so that the reply is not lost. */
 	return session->phase == PHASE_DIALOGUE ? taken : bytes.n;
@@ -669,7 +698,7 @@ static void on_eof(void *ctx)
 	else if (session->phase == PHASE_DIALOGUE)
 		smtp_server_eof(&session->server, false);
 	else
-		over(session);
+		session_over(session);
 }
 
 static void on_failed(void *ctx, const struct err *err)
@@ -683,12 +712,14 @@ static void on_failed(void *ctx, const struct err *err)
 	}
 	if (session->phase == PHASE_INTAKE)
 		session->ending = ENDING_PROXY_CLOSED;
-	over(session);
+	if (session->phase == PHASE_HANDSHAKE)
+		session->ending = ENDING_TLS_FAILED;
+	session_over(session);
 }
 
 static void on_drained(void *ctx)
 {
-	sync_reading(ctx);
+	session_sync_reading(ctx);
 }
 
 static const struct stream_events stream_events = {
@@ -704,14 +735,16 @@ static void on_deadline(void *ctx)
 {
 	struct session *session = ctx;
 
-	if (session->phase == PHASE_INTAKE)
+	if (session->is_shaking_hands)
+		session_tls_timeout(session);
+	else if (session->phase == PHASE_INTAKE)
 		intake_expired(session);
 	else if (session->phase == PHASE_DIALOGUE && stream_pending(&session->stream) > 0)
 		smtp_server_stop(&session->server, REPLY_TIMEOUT, ENDING_WRITE_TIMEOUT);
 	else if (session->phase == PHASE_DIALOGUE)
 		smtp_server_timeout(&session->server);
 	else
-		over(session);
+		session_over(session);
 }
 
 static void on_session_deadline(void *ctx)
@@ -734,6 +767,7 @@ static void init_timers(struct session *session)
 	timer_init(&session->deadline, loop, on_deadline, session);
 	timer_init(&session->session_deadline, loop, on_session_deadline, session);
 	timer_init(&session->policy_timer, loop, on_policy_time, session);
+	session_auth_init(session);
 	task_init(&session->start_task, on_start, session);
 }
 
@@ -742,7 +776,7 @@ static void init_connection(struct session *session)
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	connection_init(&session->connection, &now, now_ms(session));
+	connection_init(&session->connection, &now, session_now_ms(session));
 	session->connection.listener = session->listener->settings->name;
 	connection_set_remote(&session->connection, &session->peer);
 	connection_set_local(&session->connection, &session->local);
@@ -766,7 +800,7 @@ void session_new(struct edge_listener *listener, int fd, const struct endpoint *
 	edge->session_count++;
 	if (edge->session_count > INTAKE_FACTOR * edge->limits->connections + INTAKE_RESERVE) {
 		session->ending = ENDING_BUSY;
-		over(session);
+		session_over(session);
 		return;
 	}
 	begin_intake(session);
@@ -780,8 +814,10 @@ void session_stop_all(struct edge *edge)
 		next = LIST_NEXT(session, link);
 		if (session->phase == PHASE_DIALOGUE)
 			smtp_server_stop(&session->server, REPLY_SHUTDOWN, ENDING_SHUTDOWN);
-		else if (session->phase == PHASE_INTAKE)
-			over(session);
+		else if (session->phase == PHASE_INTAKE || session->phase == PHASE_HANDSHAKE) {
+			session->ending = ENDING_SHUTDOWN;
+			session_over(session);
+		}
 	}
 }
 
@@ -791,6 +827,8 @@ void session_abort_all(struct edge *edge)
 		struct session *session = LIST_FIRST(&edge->sessions);
 		if (session->phase == PHASE_DIALOGUE)
 			smtp_server_abort(&session->server, ENDING_SHUTDOWN);
-		over(session);
+		else if (session->phase != PHASE_LINGER)
+			session->ending = ENDING_SHUTDOWN;
+		session_over(session);
 	}
 }

@@ -1,17 +1,207 @@
 #include "edge/settings.h"
 
+#include "auth/auth.h"
+#include "auth/dovecot.h"
+
 #define SECOND_MS UINT64_C(1000)
 #define MINUTE_MS (60 * SECOND_MS)
 #define HOUR_MS (60 * MINUTE_MS)
 #define MEGABYTE (UINT64_C(1) << 20)
 
-static const char *const tls_modes[] = { "off", NULL };
+/* ---- TLS -------------------------------------------------------------------------------------- */
 
-static const struct conf_field tls_fields[] = {
-	{ .key = "mode", .type = CONF_ENUM, .offset = offsetof(struct tls_settings, mode),
-		.dflt = "off", .choices = tls_modes, .help = "This version has no TLS of its own: off is the only word." },
+static const char *const tls_modes[] = { "off", "starttls", "implicit", NULL };
+static const char *const tls_versions[] = { "1.2", "1.3", NULL };
+
+#define CERTIFICATE(member) offsetof(struct tls_certificate, member)
+
+static const struct conf_field certificate_fields[] = {
+	{ .key = "certificate", .type = CONF_STRING, .flags = CONF_REQUIRED,
+		.offset = CERTIFICATE(certificate), .example = "/etc/gatepost/tls/mx.pem",
+		.help = "A PEM file: the certificate, and the chain behind it." },
+	{ .key = "key", .type = CONF_STRING, .flags = CONF_REQUIRED, .offset = CERTIFICATE(key),
+		.example = "/etc/gatepost/tls/mx.key", .help = "A PEM file: its key." },
 	CONF_END,
 };
+
+#define TLS(member) offsetof(struct tls_settings, member)
+
+static const struct conf_field tls_fields[] = {
+	{ .key = "mode", .type = CONF_ENUM, .offset = TLS(mode), .dflt = "off", .choices = tls_modes,
+		.help = "off: none of our own (the balancer may have ended it). starttls: offered in "
+			"EHLO. implicit: from the first byte behind the PROXY header, as on port 465." },
+	{ .key = "certificate", .type = CONF_STRING, .offset = TLS(certificate),
+		.example = "/etc/gatepost/tls/mx.pem",
+		.help = "A PEM file: the certificate, and the chain behind it. It is read anew when it "
+			"changes." },
+	{ .key = "key", .type = CONF_STRING, .offset = TLS(key),
+		.example = "/etc/gatepost/tls/mx.key", .help = "A PEM file: its key." },
+	{ .key = "certificates", .type = CONF_MAP, .flags = CONF_LIST, .offset = TLS(certificates),
+		.fields = certificate_fields, .element_size = sizeof(struct tls_certificate),
+		.help = "Further certificates: clients get the one for the name they ask for (SNI); "
+			"ECDSA and RSA may stand side by side. The first of all is for the others." },
+	{ .key = "min_version", .type = CONF_ENUM, .offset = TLS(min_version), .dflt = "1.2",
+		.choices = tls_versions, .help = "The oldest version of TLS." },
+	{ .key = "client_ca", .type = CONF_STRING, .offset = TLS(client_ca),
+		.example = "/etc/gatepost/tls/clients.pem",
+		.help = "A PEM file of CAs. With it clients are asked for a certificate; what they "
+			"show, and whether it is verified, is in the connection object." },
+	CONF_END,
+};
+
+static void check_tls(const struct tls_settings *tls, struct conf_node *node,
+	struct conf_errors *errors)
+{
+	struct conf_node *at = conf_node_get(node, "tls");
+
+	bool has_certificate = tls->certificate.n > 0 || tls->certificates.count > 0;
+
+	if (tls->mode != TLS_MODE_OFF && !has_certificate)
+		conf_error(errors, at, "mode %s needs certificate and key", tls_modes[tls->mode]);
+	if (tls->mode == TLS_MODE_OFF && (has_certificate || tls->client_ca.n > 0))
+		conf_error(errors, at,
+			"certificates have no meaning without mode: starttls or implicit");
+	if ((tls->certificate.n == 0) != (tls->key.n == 0))
+		conf_error(errors, at, "certificate and key belong together");
+}
+
+static const char *const backend_tls_modes[] = { "off", "opportunistic", "required", "implicit",
+	NULL };
+static const char *const tls_verifies[] = { "none", "ca", "name", "fingerprint", NULL };
+static const char *const tls_fallbacks[] = { "not_offered", "always", NULL };
+
+#define BACKEND_TLS(member) offsetof(struct backend_tls_settings, member)
+
+static const struct conf_field backend_tls_fields[] = {
+	{ .key = "mode", .type = CONF_ENUM, .offset = BACKEND_TLS(mode), .dflt = "off",
+		.choices = backend_tls_modes,
+		.help = "off: never. opportunistic: when the server offers STARTTLS. required: a server "
+			"without it is not used. implicit: from the first byte." },
+	{ .key = "verify", .type = CONF_ENUM, .offset = BACKEND_TLS(verify), .dflt = "none",
+		.choices = tls_verifies,
+		.help = "none: any certificate. ca: signed by `ca`. name: … and for `name`. "
+			"fingerprint: this certificate, whoever signed it." },
+	{ .key = "fallback", .type = CONF_ENUM, .offset = BACKEND_TLS(fallback),
+		.dflt = "not_offered", .choices = tls_fallbacks,
+		.help = "When opportunistic TLS may end in plaintext: when the server does not offer "
+			"STARTTLS, or also when the handshake fails. The log says so." },
+	{ .key = "min_version", .type = CONF_ENUM, .offset = BACKEND_TLS(min_version),
+		.dflt = "1.2", .choices = tls_versions, .help = "The oldest version of TLS." },
+	{ .key = "ca", .type = CONF_STRING, .offset = BACKEND_TLS(ca),
+		.example = "/etc/gatepost/tls/backend-ca.pem",
+		.help = "A PEM file of CAs. Without it: the system's." },
+	{ .key = "name", .type = CONF_STRING, .offset = BACKEND_TLS(name),
+		.example = "mail.example.com", .help = "The server's name, for SNI and verify: name." },
+	{ .key = "fingerprint", .type = CONF_STRING, .offset = BACKEND_TLS(fingerprint),
+		.help = "SHA-256 of the server's certificate, in hex." },
+	{ .key = "certificate", .type = CONF_STRING, .offset = BACKEND_TLS(certificate),
+		.help = "A PEM file: our own certificate, for servers that ask for one." },
+	{ .key = "key", .type = CONF_STRING, .offset = BACKEND_TLS(key),
+		.help = "A PEM file: its key." },
+	CONF_END,
+};
+
+static bool is_hex_digit(char c)
+{
+	return ascii_is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'f');
+}
+
+/* SHA-256 in hex, with or without colons. */
+static bool is_fingerprint(struct str text)
+{
+	size_t digits = 0;
+
+	for (size_t i = 0; i < text.n; i++) {
+		if (is_hex_digit(text.p[i]))
+			digits++;
+		else if (text.p[i] != ':')
+			return false;
+	}
+	return digits == 64;
+}
+
+static void check_backend_tls(const struct backend_tls_settings *tls, struct conf_node *node,
+	struct conf_errors *errors)
+{
+	struct conf_node *at = conf_node_get(node, "tls");
+
+	if (tls->mode == BACKEND_TLS_OFF && tls->verify != TLS_VERIFY_NONE)
+		conf_error(errors, conf_node_get(at, "verify"),
+			"verify has no meaning without mode: opportunistic, required or implicit");
+	if (tls->fingerprint.n > 0 && !is_fingerprint(tls->fingerprint))
+		conf_error(errors, conf_node_get(at, "fingerprint"),
+			"must be 64 hex digits, the SHA-256 of the certificate");
+	if (tls->ca.n > 0 && tls->verify != TLS_VERIFY_CA && tls->verify != TLS_VERIFY_NAME)
+		conf_error(errors, conf_node_get(at, "ca"),
+			"ca has no meaning without verify: ca or name");
+	if (tls->fingerprint.n > 0 && tls->verify != TLS_VERIFY_FINGERPRINT)
+		conf_error(errors, conf_node_get(at, "fingerprint"),
+			"fingerprint has no meaning without verify: fingerprint");
+	if (tls->verify == TLS_VERIFY_NAME && tls->name.n == 0)
+		conf_error(errors, at, "verify: name needs name");
+	if (tls->verify == TLS_VERIFY_FINGERPRINT && tls->fingerprint.n == 0)
+		conf_error(errors, at, "verify: fingerprint needs fingerprint");
+	if ((tls->certificate.n == 0) != (tls->key.n == 0))
+		conf_error(errors, at, "certificate and key belong together");
+}
+
+/* ---- AUTH ------------------------------------------------------------------------------------- */
+
+#define AUTH(member) offsetof(struct auth_settings, member)
+
+static const struct conf_field auth_fields[] = {
+	{ .key = "required", .type = CONF_BOOL, .offset = AUTH(required), .dflt = "no",
+		.help = "Whether MAIL is refused before a successful AUTH, as on submission ports." },
+	{ .key = "users", .type = CONF_STRING, .offset = AUTH(users),
+		.example = "/etc/gatepost/users",
+		.help = "A file with a line NAME:HASH for each user; gatepostctl hash-password makes "
+			"them. Read anew when it changes." },
+	{ .key = "sasl", .type = CONF_STRING, .offset = AUTH(sasl),
+		.example = "unix:/run/dovecot/auth-client",
+		.help = "A Dovecot auth server instead: unix:PATH or inet:ADDRESS:PORT." },
+	{ .key = "mechanisms", .type = CONF_STRING, .flags = CONF_LIST, .offset = AUTH(mechanisms),
+		.example = "[PLAIN, LOGIN, SCRAM-SHA-256]",
+		.help = "What is offered of what the service has. Without it: all." },
+	{ .key = "allow_plaintext", .type = CONF_NETWORK, .flags = CONF_LIST,
+		.offset = AUTH(allow_plaintext), .example = "[10.9.0.0/16]",
+		.help = "Networks of clients that may use AUTH without TLS. For all others it is "
+			"offered only under TLS." },
+	{ .key = "failure_delay", .type = CONF_DURATION, .offset = AUTH(failure_delay_ms),
+		.dflt = "2s", .max = MINUTE_MS, .help = "How long a refusal is held back." },
+	{ .key = "timeout", .type = CONF_DURATION, .offset = AUTH(timeout_ms), .dflt = "30s",
+		.min = 100, .max = 5 * MINUTE_MS, .help = "For an answer of the service." },
+	{ .key = "failures_per_client", .type = CONF_NUMBER, .offset = AUTH(failures_per_client),
+		.dflt = "20", .max = 1000000,
+		.help = "Failures of one client address within failure_window, after which its further "
+			"attempts are put off without asking the service. 0: no limit." },
+	{ .key = "failures_per_user", .type = CONF_NUMBER, .offset = AUTH(failures_per_user),
+		.dflt = "20", .max = 1000000,
+		.help = "The same for one user name, whoever tries. 0: no limit." },
+	{ .key = "failure_window", .type = CONF_DURATION, .offset = AUTH(failure_window_ms),
+		.dflt = "10m", .min = SECOND_MS, .max = 24 * HOUR_MS,
+		.help = "How long failures count." },
+	CONF_END,
+};
+
+static void check_auth(const struct auth_settings *auth, struct conf_node *node,
+	struct conf_errors *errors)
+{
+	struct conf_node *at = conf_node_get(node, "auth");
+	const struct str *names = auth->mechanisms.items;
+	struct auth_dovecot_address address;
+	struct err err;
+
+	if (auth->sasl.n > 0 && auth_dovecot_address_parse(auth->sasl, &address, &err) < 0)
+		conf_error(errors, conf_node_get(at, "sasl"), "%s", err.text);
+	if (auth->required && auth->users.n == 0 && auth->sasl.n == 0)
+		conf_error(errors, at, "required needs users or sasl");
+	if (auth->users.n > 0 && auth->sasl.n > 0)
+		conf_error(errors, at, "users and sasl exclude each other");
+	for (size_t i = 0; i < auth->mechanisms.count; i++)
+		if (auth_mechanism_find(names[i]) == 0)
+			conf_error(errors, conf_node_get(at, "mechanisms"),
+				"there is no mechanism %.*s", STR_ARG(names[i]));
+}
 
 /* ---- Listeners ------------------------------------------------------------------------------ */
 
@@ -44,7 +234,6 @@ static bool says_nothing(const struct ipnet_list *trusted)
 void listener_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
 {
 	const struct listener_settings *listener = value;
-
 	struct conf_node *trusted = conf_node_get(node, "trusted_proxies");
 
 	if (listener->proxy == PROXY_MODE_REQUIRED && listener->trusted_proxies.count == 0)
@@ -56,6 +245,8 @@ void listener_accepts(const void *value, struct conf_node *node, struct conf_err
 		conf_error(errors, trusted,
 			"trusted_proxies has no meaning with proxy: off; remove it, or say "
 			"proxy: required or optional");
+	check_tls(&listener->tls, node, errors);
+	check_auth(&listener->auth, node, errors);
 }
 
 #define LISTENER(member) offsetof(struct listener_settings, member)
@@ -82,6 +273,8 @@ const struct conf_field listener_fields[] = {
 			"a banner and may say HELO, EHLO, NOOP, RSET and QUIT, but send no mail." },
 	{ .key = "tls", .type = CONF_MAP, .offset = LISTENER(tls), .fields = tls_fields,
 		.help = "TLS towards clients." },
+	{ .key = "auth", .type = CONF_MAP, .offset = LISTENER(auth), .fields = auth_fields,
+		.help = "Authentication of clients." },
 	{ .key = "plan", .type = CONF_STRING, .offset = LISTENER(plan), .example = "edge",
 		.help = "The policy plan, by its name in `plans`. Without it: the default plan." },
 	{ .key = "bare_newline", .type = CONF_ENUM, .offset = LISTENER(bare_newline),
@@ -107,6 +300,7 @@ void backend_accepts(const void *value, struct conf_node *node, struct conf_erro
 
 	if (backend->servers.count > BACKEND_SERVERS_MAX)
 		conf_error(errors, node, "a backend has at most %d servers", BACKEND_SERVERS_MAX);
+	check_backend_tls(&backend->tls, node, errors);
 }
 
 #define BACKEND(member) offsetof(struct backend_settings, member)
@@ -129,7 +323,7 @@ const struct conf_field backend_fields[] = {
 			"header of version 1 or 2, or not at all." },
 	{ .key = "hello", .type = CONF_ENUM, .offset = BACKEND(hello), .dflt = "own",
 		.choices = hellos, .help = "The name in our EHLO: our hostname, or the client's." },
-	{ .key = "tls", .type = CONF_MAP, .offset = BACKEND(tls), .fields = tls_fields,
+	{ .key = "tls", .type = CONF_MAP, .offset = BACKEND(tls), .fields = backend_tls_fields,
 		.help = "TLS towards the backend." },
 	CONF_END,
 };
@@ -202,6 +396,12 @@ const struct conf_field limits_fields[] = {
 	{ .key = "connections", .type = CONF_NUMBER, .offset = LIMIT(connections),
 		.dflt = "10000", .min = 1, .max = 1000000,
 		.help = "Connections open at a time; further ones are told 421." },
+	{ .key = "handshakes", .type = CONF_NUMBER, .offset = LIMIT(handshakes), .dflt = "500",
+		.min = 1, .max = 1000000,
+		.help = "TLS handshakes under way at a time. Beyond it STARTTLS is answered 454 and "
+			"connections on implicit-TLS listeners are closed." },
+	{ .key = "auth_failures", .type = CONF_NUMBER, .offset = LIMIT(smtp.auth_failures),
+		.dflt = "3", .min = 1, .max = 1000, .help = "Failed AUTH attempts of a connection." },
 	{ .key = "connections_per_client", .type = CONF_NUMBER,
 		.offset = LIMIT(connections_per_client), .dflt = "20", .max = 1000000,
 		.help = "Connections that one client may have open at a time, in this process, by the "
@@ -221,6 +421,9 @@ const struct conf_field timeouts_fields[] = {
 		.dflt = "500ms", .min = 1, .max = MINUTE_MS,
 		.help = "How long a trusted peer of a listener with proxy: optional, or a health "
 			"checker, is given to begin a header." },
+	{ .key = "tls_handshake", .type = CONF_DURATION, .offset = TIMEOUT(tls_handshake),
+		.dflt = "30s", .min = 100, .max = 5 * MINUTE_MS,
+		.help = "For a TLS handshake, with a client or a backend." },
 	{ .key = "command", .type = CONF_DURATION, .offset = TIMEOUT(command), .dflt = "5m",
 		.min = 100, .max = HOUR_MS,
 		.help = "For a whole command of the client. RFC 5321 asks for 5 minutes." },
@@ -246,7 +449,7 @@ const struct conf_field timeouts_fields[] = {
 		.dflt = "2m", .min = 10, .max = 10 * MINUTE_MS,
 		.help = "Without progress while the message is sent to it." },
 	{ .key = "backend_final", .type = CONF_DURATION, .offset = TIMEOUT(backend_final),
-		.dflt = "570s", .min = 10, .max = 30 * MINUTE_MS,
+		.dflt = "570s", .min = 10, .max = 10 * MINUTE_MS - 5 * SECOND_MS,
 		.help = "For its answer to the whole message. Below the 10 minutes that clients wait, "
 			"or accepted mail is sent twice." },
 	{ .key = "backend_idle", .type = CONF_DURATION, .offset = TIMEOUT(backend_idle),

@@ -245,6 +245,20 @@ void smtp_capabilities_parse(const struct smtp_reply *reply, struct smtp_capabil
 		add_capability(capabilities, str_cut(&rest, '\n'));
 }
 
+struct str smtp_extensions_print(unsigned set, char out[SMTP_EXTENSIONS_TEXT_MAX])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < COUNT(extensions); i++) {
+		if (!(set & (unsigned)extensions[i].extension))
+			continue;
+		if (n > 0)
+			out[n++] = ' ';
+		n += str_copy_to(extensions[i].keyword, out + n, SMTP_EXTENSIONS_TEXT_MAX - n);
+	}
+	return str_make(out, n);
+}
+
 /* ---- Printing --------------------------------------------------------------------------- */
 
 static bool put_line(

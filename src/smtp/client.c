@@ -96,6 +96,20 @@ static void send_hello(struct smtp_client *client, const char *verb, enum smtp_c
 	send_line(client, &line, step);
 }
 
+void smtp_client_starttls(struct smtp_client *client)
+{
+	ASSERT(client->is_ready && client->count == 0);
+	send_word(client, STR("STARTTLS"), SMTP_CLIENT_STARTTLS);
+}
+
+void smtp_client_hello_again(struct smtp_client *client)
+{
+	ASSERT(client->count == 0);
+	client->is_ready = false;
+	client->capabilities = (struct smtp_capabilities){ 0 };
+	send_hello(client, "EHLO", SMTP_CLIENT_EHLO);
+}
+
 void smtp_client_mail(struct smtp_client *client, const struct transaction *transaction)
 {
 	struct buf line;
@@ -225,6 +239,7 @@ const char *smtp_client_step_word(enum smtp_client_step step)
 		[SMTP_CLIENT_BANNER] = "banner",
 		[SMTP_CLIENT_EHLO] = "EHLO",
 		[SMTP_CLIENT_HELO] = "HELO",
+		[SMTP_CLIENT_STARTTLS] = "STARTTLS",
 		[SMTP_CLIENT_MAIL] = "MAIL",
 		[SMTP_CLIENT_RCPT] = "RCPT",
 		[SMTP_CLIENT_DATA] = "DATA",

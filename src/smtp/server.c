@@ -5,7 +5,6 @@
 #include "base/assert.h"
 #include "connection/reply.h"
 #include "connection/results.h"
-#include "connection/trace.h"
 #include "server_priv.h"
 
 /* How much of an over-long command line is thrown away before we hang up. */
@@ -37,6 +36,10 @@ static const struct verb_row verbs[] = {
 		misc_apply_quit },
 	{ SMTP_VERB_VRFY, ANY_TIME, VERB_ENDS_GROUP | VERB_IS_IDLE, -1, NULL, misc_check_argument,
 		misc_apply_vrfy },
+	{ SMTP_VERB_STARTTLS, STATE_BIT(READY), VERB_ENDS_GROUP | VERB_MUST_BE_LAST |
+		VERB_TAKES_NOTHING | VERB_IS_IDLE, -1, tls_misplaced, tls_check, tls_apply },
+	{ SMTP_VERB_AUTH, STATE_BIT(READY), VERB_ENDS_GROUP | VERB_IS_IDLE, -1, auth_misplaced,
+		auth_check, auth_apply },
 	{ SMTP_VERB_HELP, ANY_TIME, VERB_IS_IDLE, -1, NULL, NULL, misc_apply_help },
 };
 
@@ -86,7 +89,7 @@ void server_wait(struct smtp_server *server, enum smtp_waiting waiting)
 }
 
 /* The client's deadline: for a whole command, or for the next piece of the message. */
-static void settle(struct smtp_server *server)
+void server_settle(struct smtp_server *server)
 {
 	uint64_t ms = 0;
 
@@ -102,6 +105,7 @@ void server_close(struct smtp_server *server, enum ending ending)
 {
 	if (server->state == SMTP_STATE_CLOSING)
 		return;
+	auth_abandon(server);
 	server_move(server, SMTP_STATE_CLOSING);
 	server_wait(server, SMTP_WAITING_CLOSE);
 	server->port->arm(server->ctx, 0);
@@ -148,20 +152,31 @@ void server_reply_answer(struct smtp_server *server, const struct smtp_answer *a
 	send_last_response(server);
 }
 
+struct str server_without_line_end(struct str line)
+{
+	while (line.n > 0 && (line.p[line.n - 1] == '\n' || line.p[line.n - 1] == '\r'))
+		line.n--;
+	return line;
+}
+
 struct str server_last_line(const struct smtp_server *server)
 {
-	struct str reply = buf_view(&server->connection->last_response);
-
-	while (reply.n > 0 && (reply.p[reply.n - 1] == '\n' || reply.p[reply.n - 1] == '\r'))
-		reply.n--;
-	return reply;
+	return server_without_line_end(buf_view(&server->connection->last_response));
 }
+
+static void give_up(struct smtp_server *server, enum outcome outcome, enum outcome_by by);
 
 void server_close_with(struct smtp_server *server, enum reply_id reply, enum ending ending)
 {
 	server_reply(server, reply, STR(""));
-	server_abort_transaction(server);
+	give_up(server, reply_code(reply) >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED, BY_EDGE);
 	server_close(server, ending);
+}
+
+void server_break_off(struct smtp_server *server, enum reply_id reply, enum ending ending)
+{
+	server->connection->errors++;
+	server_close_with(server, reply, ending);
 }
 
 static void count_error(struct smtp_server *server)
@@ -171,7 +186,7 @@ static void count_error(struct smtp_server *server)
 }
 
 /* A mistake of the protocol: the standard reply, and the session goes on, for a while. */
-static void protocol_error(struct smtp_server *server, enum reply_id reply, struct str detail)
+void server_protocol_error(struct smtp_server *server, enum reply_id reply, struct str detail)
 {
 	server_reply(server, reply, detail);
 	count_error(server);
@@ -209,8 +224,15 @@ void server_refuse(struct smtp_server *server, enum policy_stage stage, enum rep
 void server_end_transaction(struct smtp_server *server, enum outcome outcome, enum outcome_by by)
 {
 	struct connection *connection = server->connection;
+	/* The last thing said is no final reply when the transaction was left in the middle. */
+	bool has_reply = outcome != OUTCOME_ABORTED &&
+		!(outcome == OUTCOME_UNKNOWN && by == BY_EDGE);
 
-	transaction_end(connection, outcome, by, server_last_line(server),
+	if (server->dot != NULL) {
+		connection->total_bytes += server->dot->bytes;
+		connection->transaction->data_bytes = server->dot->bytes;
+	}
+	transaction_end(connection, outcome, by, has_reply ? server_last_line(server) : STR(""),
 		server->port->now_ms(server->ctx));
 	server->port->ended(server->ctx);
 	transaction_free(connection);
@@ -236,8 +258,7 @@ static void give_up(struct smtp_server *server, enum outcome outcome, enum outco
 	if (transaction == NULL)
 		return;
 	server->port->abandon(server->ctx);
-	if (outcome == OUTCOME_ABORTED && STAILQ_EMPTY(&transaction->rcpt_to) &&
-		server->refusal_code != 0) {
+	if (STAILQ_EMPTY(&transaction->rcpt_to) && server->refusal_code != 0) {
 		outcome = server->refusal_code >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED;
 		by = server->refusal_by;
 	}
@@ -296,6 +317,7 @@ static void stage_refused(struct smtp_server *server, enum reply_id reply, struc
 		transaction_refuse_candidate(server->connection, is_for_good);
 		break;
 	default: /* MAIL, DATA */
+		server->data_is_refused = stage == POLICY_DATA;
 		server->port->abandon(server->ctx);
 		server_end_transaction(server, is_for_good ? OUTCOME_REFUSED : OUTCOME_DEFERRED,
 			BY_EDGE);
@@ -310,6 +332,7 @@ static bool hold(struct smtp_server *server, struct verdict verdict)
 	struct smtp_held *held = &server->held[server->stage];
 	held->is_set = true;
 	held->reply = verdict.reply;
+	held->check = server->deciding_check;
 	arena_str(&server->connection->arena, verdict.detail, &held->detail);
 	return true;
 }
@@ -354,19 +377,26 @@ void smtp_server_verdict(struct smtp_server *server, struct verdict verdict, boo
 	case VERDICT_PENDING:
 		break;
 	}
-	settle(server);
+	server_settle(server);
 }
 
 /* ---- Command lines -------------------------------------------------------------------------- */
+
+bool server_spoke_out_of_turn(const struct smtp_server *server)
+{
+	return server->has_more || server->port->input_is_pending(server->ctx);
+}
 
 /* RFC 2920: what may not stand in the middle of a group marks an early talker. */
 static void notice_pipelining(struct smtp_server *server, const struct verb_row *row)
 {
 	struct connection *connection = server->connection;
 
-	if (!server->has_more || row->verb == SMTP_VERB_QUIT)
+	bool must_be_last = row->flags & VERB_ENDS_GROUP;
+
+	if (row->verb == SMTP_VERB_QUIT || (connection->esmtp && !must_be_last))
 		return;
-	if (connection->esmtp && !(row->flags & VERB_ENDS_GROUP))
+	if (!server_spoke_out_of_turn(server))
 		return;
 	if (!connection->early_talker)
 		results_add(&connection->results, STR("early_talker"), RESULT_MSG,
@@ -376,11 +406,15 @@ static void notice_pipelining(struct smtp_server *server, const struct verb_row 
 
 static void unknown_command(struct smtp_server *server, enum reply_id reply)
 {
+	if (server->data_is_refused) {
+		server_break_off(server, REPLY_SYNCHRONIZATION, ENDING_OUT_OF_TURN);
+		return;
+	}
 	server_reply(server, reply, STR(""));
-	if (++server->unknown_commands >= server->settings->limits.unknown_commands)
+	count_error(server);
+	if (++server->unknown_commands >= server->settings->limits.unknown_commands &&
+		server->state != SMTP_STATE_CLOSING)
 		server_close_with(server, REPLY_TOO_MANY_ERRORS, ENDING_TOO_MANY_ERRORS);
-	else
-		count_error(server);
 }
 
 static struct verb_check check_common(struct smtp_server *server, const struct verb_row *row,
@@ -395,11 +429,26 @@ static struct verb_check check_common(struct smtp_server *server, const struct v
 	return verb_fine();
 }
 
+static void command_is_wrong(struct smtp_server *server, const struct verb_row *row,
+	const struct verb_check *wrong)
+{
+	struct transaction *transaction = server->connection->transaction;
+
+	if (row->verb == SMTP_VERB_RCPT && transaction != NULL && transaction->candidate != NULL)
+		transaction_refuse_candidate(server->connection, reply_code(wrong->reply) >= 500);
+	/* A client that sends the body all the same must not have it run as commands. */
+	server->data_is_refused = wrong->reply == REPLY_NO_VALID_RECIPIENTS;
+	server_protocol_error(server, wrong->reply, wrong->detail);
+	if (row->verb == SMTP_VERB_RCPT && server->connection->transaction != NULL)
+		remember_refusal(server, reply_code(wrong->reply), BY_EDGE);
+}
+
 static void run_verb(struct smtp_server *server, const struct verb_row *row, struct str argument)
 {
 	notice_pipelining(server, row);
-	if (server->has_more && (row->flags & VERB_MUST_BE_LAST)) {
-		server_close_with(server, REPLY_SYNCHRONIZATION, ENDING_OUT_OF_TURN);
+	server->data_is_refused = false;
+	if ((row->flags & VERB_MUST_BE_LAST) && server_spoke_out_of_turn(server)) {
+		server_break_off(server, REPLY_SYNCHRONIZATION, ENDING_OUT_OF_TURN);
 		return;
 	}
 	struct verb_check wrong = check_common(server, row, argument);
@@ -408,7 +457,7 @@ static void run_verb(struct smtp_server *server, const struct verb_row *row, str
 		return;
 	}
 	if (wrong.reply != REPLY_NONE) {
-		protocol_error(server, wrong.reply, wrong.detail);
+		command_is_wrong(server, row, &wrong);
 		return;
 	}
 	server->verb = row->verb;
@@ -433,7 +482,7 @@ static void run_command(struct smtp_server *server, const struct smtp_command *c
 	else if (row == NULL)
 		unknown_command(server, REPLY_NOT_IMPLEMENTED);
 	else if (server->connection->is_restricted && !(row->flags & VERB_IN_RESTRICTED))
-		protocol_error(server, REPLY_RESTRICTED, STR(""));
+		server_protocol_error(server, REPLY_RESTRICTED, STR(""));
 	else if (is_idle_for_too_long(server, row))
 		server_close_with(server, REPLY_TOO_MANY_ERRORS, ENDING_TOO_MANY_ERRORS);
 	else
@@ -449,11 +498,14 @@ static void run_line(struct smtp_server *server, struct str line)
 		run_command(server, &command);
 		break;
 	case SMTP_LINE_NOT_SMTP:
-		server_close_with(server, REPLY_OTHER_PROTOCOL, ENDING_OTHER_PROTOCOL);
+		server_break_off(server, REPLY_OTHER_PROTOCOL, ENDING_OTHER_PROTOCOL);
 		break;
 	case SMTP_LINE_CONTROL:
 	case SMTP_LINE_EMPTY:
-		protocol_error(server, REPLY_BAD_SYNTAX, STR(""));
+		if (server->data_is_refused)
+			server_break_off(server, REPLY_SYNCHRONIZATION, ENDING_OUT_OF_TURN);
+		else
+			server_protocol_error(server, REPLY_BAD_SYNTAX, STR(""));
 		break;
 	}
 }
@@ -463,17 +515,22 @@ static void keep_current_line(struct smtp_server *server, struct str line)
 	struct buf *kept = &server->connection->current_line;
 
 	buf_truncate(kept, 0);
-	buf_write(kept, line);
+	if (auth_is_secret(server, line))
+		auth_print_line(server, line, kept);
+	else
+		buf_write(kept, line);
 }
 
 /* The end of a line that was too long; a bare LF closes whatever it ends. */
 static void end_skipped_line(struct smtp_server *server, bool has_cr)
 {
 	server->is_skipping_line = false;
-	if (has_cr)
-		protocol_error(server, REPLY_LINE_TOO_LONG, STR(""));
+	if (has_cr && server->in_auth)
+		auth_give_up(server, REPLY_AUTH_LINE_TOO_LONG);
+	else if (has_cr)
+		server_protocol_error(server, REPLY_LINE_TOO_LONG, STR(""));
 	else
-		server_close_with(server, REPLY_BARE_NEWLINE_COMMAND, ENDING_BARE_NEWLINE);
+		server_break_off(server, REPLY_BARE_NEWLINE_COMMAND, ENDING_BARE_NEWLINE);
 }
 
 static size_t skip_line(struct smtp_server *server, struct str bytes, size_t lf)
@@ -485,14 +542,19 @@ static size_t skip_line(struct smtp_server *server, struct str bytes, size_t lf)
 	server->skipped_cr = bytes.p[bytes.n - 1] == '\r';
 	server->skipped += bytes.n;
 	if (server->skipped > SKIP_MAX)
-		server_close_with(server, REPLY_LINE_TOO_LONG, ENDING_LINE_TOO_LONG);
+		server_break_off(server, REPLY_LINE_TOO_LONG, ENDING_LINE_TOO_LONG);
 	return bytes.n;
+}
+
+static uint64_t line_limit(const struct smtp_server *server, struct str bytes)
+{
+	return auth_is_secret(server, bytes) ? AUTH_LINE_MAX : server->settings->limits.command_line;
 }
 
 /* No line end yet: wait, unless it is too long already. */
 static size_t incomplete_line(struct smtp_server *server, struct str bytes)
 {
-	if (bytes.n <= server->settings->limits.command_line)
+	if (bytes.n <= line_limit(server, bytes))
 		return 0;
 	server->is_skipping_line = true;
 	server->skipped = 0;
@@ -508,18 +570,20 @@ static size_t feed_line(struct smtp_server *server, struct str bytes)
 		return skip_line(server, bytes, lf);
 	/* A ClientHello has bytes that look like line ends. */
 	if (bytes.p[0] == tls_handshake) {
-		server_close_with(server, REPLY_OTHER_PROTOCOL, ENDING_OTHER_PROTOCOL);
+		server_break_off(server, REPLY_OTHER_PROTOCOL, ENDING_OTHER_PROTOCOL);
 		return bytes.n;
 	}
 	if (lf == bytes.n)
 		return incomplete_line(server, bytes);
 	struct str line = str_range(bytes, 0, lf + 1);
 	server->has_more = bytes.n > line.n;
-	if (line.n > server->settings->limits.command_line)
+	if (line.n > line_limit(server, bytes))
 		return skip_line(server, bytes, lf);
 	keep_current_line(server, line);
 	if (line.n < 2 || line.p[line.n - 2] != '\r')
-		server_close_with(server, REPLY_BARE_NEWLINE_COMMAND, ENDING_BARE_NEWLINE);
+		server_break_off(server, REPLY_BARE_NEWLINE_COMMAND, ENDING_BARE_NEWLINE);
+	else if (server->in_auth)
+		auth_line(server, str_range(line, 0, line.n - 2));
 	else
 		run_line(server, str_range(line, 0, line.n - 2));
 	return line.n;
@@ -553,7 +617,7 @@ void smtp_server_start(struct smtp_server *server)
 	if (server->connection->is_restricted) {
 		server_wait(server, SMTP_WAITING_NOTHING);
 		greet(server);
-		settle(server);
+		server_settle(server);
 	} else {
 		server_ask(server, POLICY_CONNECT);
 	}
@@ -581,7 +645,7 @@ size_t smtp_server_feed(struct smtp_server *server, struct str bytes)
 	/* Bytes of a command that is not complete do not move its deadline; while it is our turn, or
 	 * the backend's, the client has none. */
 	if ((taken > 0 && !server->is_skipping_line) || server->waiting != SMTP_WAITING_NOTHING)
-		settle(server);
+		server_settle(server);
 	return taken;
 }
 
@@ -593,7 +657,7 @@ void smtp_server_answer(struct smtp_server *server, const struct smtp_answer *an
 		rcpt_answered(server, answer);
 	else
 		data_answered(server, answer);
-	settle(server);
+	server_settle(server);
 }
 
 void smtp_server_room(struct smtp_server *server)
@@ -601,7 +665,7 @@ void smtp_server_room(struct smtp_server *server)
 	if (server->waiting != SMTP_WAITING_ROOM)
 		return;
 	server_wait(server, SMTP_WAITING_NOTHING);
-	settle(server);
+	server_settle(server);
 }
 
 void smtp_server_timeout(struct smtp_server *server)
@@ -631,6 +695,10 @@ void smtp_server_stop(struct smtp_server *server, enum reply_id reply, enum endi
 		server->is_stopped = true;
 		server->stop_reply = reply;
 		server->stop_ending = ending;
+		return;
+	}
+	if (server->waiting == SMTP_WAITING_TLS) { /* in the middle of a handshake nothing can be said */
+		smtp_server_abort(server, ending);
 		return;
 	}
 	server_reply(server, reply, STR(""));

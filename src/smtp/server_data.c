@@ -82,16 +82,29 @@ static void finish(struct smtp_server *server, const struct smtp_answer *answer,
 		server_close_with(server, server->stop_reply, server->stop_ending);
 }
 
+/* The body of a client that did not wait for 354: had DATA been refused, it would be run as
+ * commands, so it is not taken for a body either. */
+static void refuse_early_body(struct smtp_server *server)
+{
+	server->port->abandon(server->ctx);
+	server_refuse(server, POLICY_DATA, REPLY_SYNCHRONIZATION, STR(""));
+	server_end_transaction(server, OUTCOME_REFUSED, BY_EDGE);
+	server_close(server, ENDING_OUT_OF_TURN);
+}
+
 void data_answered(struct smtp_server *server, const struct smtp_answer *answer)
 {
 	int code = answer->reply ? answer->reply->code : reply_code(answer->own);
 
 	if (server->end_is_forwarded) {
 		finish(server, answer, code);
+	} else if (server->port->input_is_pending(server->ctx)) {
+		refuse_early_body(server);
 	} else if (code == 354) {
 		begin(server);
 	} else {
 		ASSERT(code >= 400);
+		server->data_is_refused = true;
 		server->port->abandon(server->ctx);
 		server_refuse_as(server, POLICY_DATA, answer);
 		server_end_transaction(server, code >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED,
@@ -180,7 +193,6 @@ static void end_of_data(struct smtp_server *server)
 {
 	struct connection *connection = server->connection;
 
-	connection->total_bytes += server->dot->bytes;
 	connection->transaction->data_bytes = server->dot->bytes;
 	if (server->body_is_lost) {
 		bool closes = server->dot->violations & (DOT_BARE_CR | DOT_BARE_LF | DOT_NUL);

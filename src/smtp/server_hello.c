@@ -19,6 +19,7 @@ static const struct {
 	{ SMTP_EXT_SMTPUTF8, "SMTPUTF8" },
 	{ SMTP_EXT_DSN, "DSN" },
 	{ SMTP_EXT_ENHANCEDSTATUSCODES, "ENHANCEDSTATUSCODES" },
+	{ SMTP_EXT_STARTTLS, "STARTTLS" },
 };
 
 static struct verb_check check(struct smtp_server *server, struct str argument, const char *verb,
@@ -72,6 +73,8 @@ static void reply_ehlo(struct smtp_server *server)
 	for (size_t i = 0; i < sizeof(offered_words) / sizeof(offered_words[0]); i++)
 		if (server->offer.extensions & offered_words[i].extension)
 			buf_printf(&text, "\n%s", offered_words[i].word);
+	if (server->offer.extensions & SMTP_EXT_AUTH)
+		buf_printf(&text, "\nAUTH %.*s", STR_ARG(server->offer.mechanisms));
 	if (server->offer.extensions & SMTP_EXT_LIMITS)
 		print_limits(server, &text);
 	buf_truncate(out, 0);

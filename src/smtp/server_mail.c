@@ -1,7 +1,6 @@
 /*
  * MAIL (RFC 5321 section 4.1.1.2): begins a transaction.
  */
-#include "connection/trace.h"
 #include "server_priv.h"
 
 /* Room that a transaction has for everything the client makes it keep: the sender, notes and
@@ -26,13 +25,13 @@ bool mail_cut_keyword(struct str *argument, struct str keyword)
 	return true;
 }
 
-enum reply_id server_path_reply(enum smtp_path_fault fault, enum reply_id syntax)
+enum reply_id server_path_reply(enum smtp_path_fault fault, bool utf8, enum reply_id syntax)
 {
 	switch (fault) {
 	case SMTP_PATH_FINE:
 		return REPLY_NONE;
 	case SMTP_PATH_UTF8:
-		return REPLY_NEEDS_SMTPUTF8;
+		return utf8 ? syntax : REPLY_NEEDS_SMTPUTF8;
 	case SMTP_PATH_NO_ROOM:
 		return REPLY_NO_MEMORY;
 	default:
@@ -64,7 +63,7 @@ static struct verb_check parse(struct smtp_server *server, struct str argument,
 	enum reply_id wrong = server_path_reply(smtp_path_parse_reverse(argument, utf8,
 						    &transaction->arena,
 						    &transaction->mail_from, &rest),
-		REPLY_BAD_SENDER);
+		utf8, REPLY_BAD_SENDER);
 	if (wrong != REPLY_NONE)
 		return verb_wrong(wrong, STR(""));
 	wrong = server_params_reply(smtp_params_parse_mail(rest, server->offer.extensions,
@@ -78,6 +77,12 @@ static struct verb_check parse(struct smtp_server *server, struct str argument,
 	return verb_fine();
 }
 
+/* Or is it TLS that is missing first? */
+static bool auth_is_possible(const struct smtp_server *server)
+{
+	return server->connection->tls != NULL || (server->offer.extensions & SMTP_EXT_AUTH);
+}
+
 struct verb_check mail_check(struct smtp_server *server, struct str argument)
 {
 	const struct smtp_limits *limits = &server->settings->limits;
@@ -86,6 +91,9 @@ struct verb_check mail_check(struct smtp_server *server, struct str argument)
 	if (connection->tran_count >= limits->transactions)
 		return (struct verb_check){ .reply = REPLY_TOO_MANY_TRANSACTIONS,
 			.ending = ENDING_TOO_MANY_TRANSACTIONS };
+	if (server->requires_auth && connection->auth == NULL)
+		return verb_wrong(auth_is_possible(server) ? REPLY_AUTH_REQUIRED : REPLY_NEEDS_TLS,
+			STR(""));
 	if (!mail_cut_keyword(&argument, STR("FROM")))
 		return verb_wrong(REPLY_MAIL_SYNTAX, STR(""));
 	struct transaction *transaction = transaction_begin(connection,

@@ -41,5 +41,5 @@ void misc_apply_help(struct smtp_server *server)
 
 void misc_apply_bdat(struct smtp_server *server)
 {
-	server_close_with(server, REPLY_BDAT_CLOSE, ENDING_OUT_OF_TURN);
+	server_break_off(server, REPLY_BDAT_CLOSE, ENDING_OUT_OF_TURN);
 }

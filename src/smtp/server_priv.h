@@ -61,21 +61,32 @@ void server_refuse_as(struct smtp_server *server, enum policy_stage stage,
 	const struct smtp_answer *answer);
 /* What stands in last_response, without the line end of its last line. */
 struct str server_last_line(const struct smtp_server *server);
+struct str server_without_line_end(struct str line);
 
 /* A backend's reply as it goes to the client. */
 void server_print_answer(const struct smtp_reply *reply, struct buf *out);
 /* The plan's opinion on a stage; smtp_server_verdict() follows. */
 void server_ask(struct smtp_server *server, enum policy_stage stage);
-/* The reply to a malformed path (`syntax` is the command's own) or parameter; REPLY_NONE when
+/* The reply to a malformed path (`syntax` is the command's own; `utf8`: UTF-8 was allowed) or parameter; REPLY_NONE when
  * there is no fault. */
-enum reply_id server_path_reply(enum smtp_path_fault fault, enum reply_id syntax);
+enum reply_id server_path_reply(enum smtp_path_fault fault, bool utf8, enum reply_id syntax);
 enum reply_id server_params_reply(enum smtp_params_fault fault);
+
+/* Has the client sent more behind the command that is being handled? */
+bool server_spoke_out_of_turn(const struct smtp_server *server);
+/* A mistake of the protocol: the standard reply, counted. */
+void server_protocol_error(struct smtp_server *server, enum reply_id reply, struct str detail);
+/* The client's deadline begins anew; at the end of each entry of the interface. */
+void server_settle(struct smtp_server *server);
 
 void server_move(struct smtp_server *server, enum smtp_state state);
 void server_wait(struct smtp_server *server, enum smtp_waiting waiting);
 void server_close(struct smtp_server *server, enum ending ending);
 /* A reply, then the end. */
 void server_close_with(struct smtp_server *server, enum reply_id reply, enum ending ending);
+
+/* The same after a mistake that cannot be let pass; it counts as an error. */
+void server_break_off(struct smtp_server *server, enum reply_id reply, enum ending ending);
 
 /* Ends the open transaction, if any, before its final dot: RSET, a new hello, QUIT, disconnect. */
 void server_abort_transaction(struct smtp_server *server);
@@ -109,6 +120,25 @@ size_t data_feed(struct smtp_server *server, struct str bytes);
 /* The BODY stage allowed the message, or refused it with this verdict. */
 void data_allowed(struct smtp_server *server);
 void data_refused(struct smtp_server *server, enum reply_id reply, struct str detail);
+
+/* server_tls.c */
+enum reply_id tls_misplaced(const struct smtp_server *server);
+struct verb_check tls_check(struct smtp_server *server, struct str argument);
+void tls_apply(struct smtp_server *server);
+
+/* server_auth.c */
+enum reply_id auth_misplaced(const struct smtp_server *server);
+struct verb_check auth_check(struct smtp_server *server, struct str argument);
+void auth_apply(struct smtp_server *server);
+/* A line of the client within an exchange, without its CR LF. */
+void auth_line(struct smtp_server *server, struct str line);
+/* Ends the exchange from our side: with a reply, or without. */
+void auth_give_up(struct smtp_server *server, enum reply_id reply);
+void auth_abandon(struct smtp_server *server);
+/* May the line, or what there is of it, hold something that is kept nowhere? */
+bool auth_is_secret(const struct smtp_server *server, struct str line);
+/* The line without it. */
+void auth_print_line(const struct smtp_server *server, struct str line, struct buf *out);
 
 /* server_misc.c */
 struct verb_check misc_check_argument(struct smtp_server *server, struct str argument);

@@ -19,7 +19,7 @@ static struct verb_check parse(struct smtp_server *server, struct str argument)
 	struct str rest, bad = STR("");
 
 	enum reply_id wrong = server_path_reply(
-		smtp_path_parse_forward(argument, utf8, arena, &candidate->path, &rest),
+		smtp_path_parse_forward(argument, utf8, arena, &candidate->path, &rest), utf8,
 		REPLY_BAD_RECIPIENT);
 	if (wrong != REPLY_NONE)
 		return verb_wrong(wrong, STR(""));
@@ -49,10 +49,7 @@ struct verb_check rcpt_check(struct smtp_server *server, struct str argument)
 		return wrong;
 	if (!mail_cut_keyword(&argument, STR("TO")))
 		return verb_wrong(REPLY_RCPT_SYNTAX, STR(""));
-	wrong = parse(server, argument);
-	if (wrong.reply != REPLY_NONE)
-		server->connection->transaction->candidate = NULL;
-	return wrong;
+	return parse(server, argument);
 }
 
 /* The refusal of an earlier stage that was kept for now, or NULL. */
@@ -82,7 +79,9 @@ void rcpt_apply(struct smtp_server *server)
 	const struct smtp_held *kept = held(server);
 
 	if (kept != NULL) {
+		server->deciding_check = kept->check;
 		refuse(server, kept->reply, kept->detail);
+		server->deciding_check = NULL;
 		return;
 	}
 	if (transaction->rcpt_count.accept >= server->settings->limits.recipients) {

@@ -5,11 +5,13 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connection/trace.h"
 #include "proto/smtp_params.h"
 #include "support/fake_policy.h"
 #include "support/smtp_vectors.h"
 
 #define ELLIPSIS STR("…")
+#define SECRETS_MAX 8
 
 struct script {
 	const char *path;
@@ -18,8 +20,11 @@ struct script {
 	struct fake_port port;
 	struct fake_policy policy;
 	bool has_policy;
-	bool has_forwarded, has_body, has_refusals, has_ending; /* lines of that kind */
-	struct buf segment;                                     /* of the client, not sent yet */
+	bool has_forwarded, has_body, has_refusals, has_questions,
+		has_ending; /* lines of that kind */
+	struct str secrets[SECRETS_MAX];
+	size_t secret_count;
+	struct buf segment; /* of the client, not sent yet */
 };
 
 static void set_where(const struct script *script, struct str line)
@@ -276,6 +281,79 @@ static void do_time(struct script *script, struct str text)
 	fake_port_expire(port);
 }
 
+static void do_tls(struct script *script, struct str text)
+{
+	no_replies_left(script);
+	if (!str_eq(text, STR("ok")) && !str_eq(text, STR("fail")))
+		fail("unknown end of a handshake", text);
+	fake_port_tls(&script->port, str_eq(text, STR("ok")));
+}
+
+static void do_challenge(struct script *script, struct str text)
+{
+	struct buf challenge;
+
+	buf_init(&challenge, 1 << 16);
+	unescape(text, &challenge);
+	fake_port_challenge(&script->port, buf_view(&challenge));
+	buf_free(&challenge);
+}
+
+static void do_auth(struct script *script, struct str text)
+{
+	static const struct {
+		struct str word;
+		enum smtp_auth_end end;
+	} ends[] = {
+		{ STR_INIT("ok"), SMTP_AUTH_OK },
+		{ STR_INIT("refused"), SMTP_AUTH_REFUSED },
+		{ STR_INIT("malformed"), SMTP_AUTH_MALFORMED },
+		{ STR_INIT("unavailable"), SMTP_AUTH_UNAVAILABLE },
+		{ STR_INIT("expired"), SMTP_AUTH_EXPIRED },
+	};
+	struct str word = str_cut(&text, ' ');
+
+	no_replies_left(script);
+	if (str_eq(word, STR("challenge"))) {
+		do_challenge(script, text);
+		return;
+	}
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+		if (!str_eq(word, ends[i].word))
+			continue;
+		fake_port_auth_done(&script->port, ends[i].end, text);
+		return;
+	}
+	fail("unknown answer", word);
+}
+
+static void do_question(struct script *script, struct str text)
+{
+	struct buf line;
+
+	script->has_questions = true;
+	buf_init(&line, 1 << 16);
+	unescape(text, &line);
+	expect_line(&script->port.auth, buf_view(&line));
+	buf_free(&line);
+}
+
+static enum smtp_auth_start read_start(struct str text)
+{
+	static const char *const words[] = {
+		[SMTP_AUTH_STARTED] = "started",
+		[SMTP_AUTH_NO_MECHANISM] = "no-mechanism",
+		[SMTP_AUTH_NEEDS_TLS] = "needs-tls",
+		[SMTP_AUTH_NOT_HERE] = "not-here",
+		[SMTP_AUTH_NOT_AVAILABLE] = "not-available",
+	};
+
+	for (unsigned i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+		if (str_eq(text, str_from(words[i])))
+			return (enum smtp_auth_start)i;
+	fail("unknown beginning of AUTH", text);
+}
+
 static void do_event(struct script *script, struct str text)
 {
 	struct fake_port *port = &script->port;
@@ -300,6 +378,12 @@ static void do_event(struct script *script, struct str text)
 		smtp_server_stop(&port->server, read_reply(&text), ENDING_SHUTDOWN);
 	else if (str_eq(word, STR("expire")))
 		fake_policy_expire(&script->policy);
+	else if (str_eq(word, STR("pending")))
+		port->input_is_pending = true;
+	else if (str_eq(word, STR("tls-unavailable")))
+		port->tls_is_unavailable = true;
+	else if (str_eq(word, STR("auth")))
+		port->auth_start = read_start(text);
 	else if (!str_eq(word, STR("drained")) && !str_eq(word, STR("start")))
 		fail("unknown event", word);
 	if (str_eq(word, STR("drained"))) {
@@ -317,6 +401,19 @@ static void do_ending(struct script *script, struct str text)
 		fail("another ending", str_from(ending_word(script->port.ending)));
 }
 
+static struct str text_value(const struct connection *connection, struct str name)
+{
+	if (str_eq(name, STR("hello.host")))
+		return connection->hello.host;
+	if (str_eq(name, STR("current_line")))
+		return buf_view(&connection->current_line);
+	if (str_eq(name, STR("auth.user")) && connection->auth != NULL)
+		return connection->auth->user;
+	if (str_eq(name, STR("auth.mechanism")) && connection->auth != NULL)
+		return connection->auth->mechanism;
+	return STR("?");
+}
+
 static void do_value(struct script *script, struct str text)
 {
 	const struct connection *connection = &script->port.connection;
@@ -327,6 +424,9 @@ static void do_value(struct script *script, struct str text)
 		{ "early_talker", connection->early_talker },
 		{ "errors", connection->errors },
 		{ "esmtp", connection->esmtp },
+		{ "tls", connection->tls != NULL },
+		{ "auth", connection->auth != NULL },
+		{ "relaying", connection->relaying },
 		{ "remote_closed", connection->remote_closed },
 		{ "tran_count", connection->tran_count },
 		{ "rcpt_count.accept", connection->rcpt_count.accept },
@@ -349,9 +449,7 @@ static void do_value(struct script *script, struct str text)
 	}
 	buf_init(&words, 1 << 16);
 	unescape(text, &words);
-	struct str have = str_eq(name, STR("hello.host"))     ? connection->hello.host
-			  : str_eq(name, STR("current_line")) ? buf_view(&connection->current_line)
-							      : STR("?");
+	struct str have = text_value(connection, name);
 	if (!str_eq(have, buf_view(&words)))
 		fail("another text", have);
 	buf_free(&words);
@@ -381,6 +479,7 @@ static bool set_number(struct script *script, struct str name, struct str value)
 		LIMIT(unknown_commands),
 		LIMIT(idle_commands),
 		LIMIT(command_line),
+		LIMIT(auth_failures),
 		{ "command_ms", offsetof(struct smtp_server_settings, timeouts.command_ms) },
 		{ "data_ms", offsetof(struct smtp_server_settings, timeouts.data_ms) },
 	};
@@ -419,6 +518,7 @@ static void set_offer(struct script *script, struct str value)
 		{ "DSN", SMTP_EXT_DSN },
 		{ "ENHANCEDSTATUSCODES", SMTP_EXT_ENHANCEDSTATUSCODES },
 		{ "LIMITS", SMTP_EXT_LIMITS },
+		{ "STARTTLS", SMTP_EXT_STARTTLS },
 	};
 
 	script->port.offer.extensions = 0;
@@ -428,6 +528,21 @@ static void set_offer(struct script *script, struct str value)
 			if (str_eq(word, str_from(words[i].word)))
 				script->port.offer.extensions |= words[i].extension;
 	}
+}
+
+static void set_auth(struct fake_port *port, struct str mechanisms)
+{
+	port->offer.extensions |= SMTP_EXT_AUTH;
+	port->offer.mechanisms = mechanisms;
+	port->auth_start = SMTP_AUTH_STARTED;
+}
+
+static void set_secret(struct script *script, struct str secret)
+{
+	if (script->secret_count == SECRETS_MAX)
+		fail("too many secrets", secret);
+	script->secrets[script->secret_count++] = secret;
+	script->port.connection.is_traced = true;
 }
 
 static void do_set(struct script *script, struct str text)
@@ -456,6 +571,12 @@ static void do_set(struct script *script, struct str text)
 		port->offer.one_destination = is_yes;
 	else if (str_eq(name, STR("room")))
 		port->room = number(text);
+	else if (str_eq(name, STR("auth")))
+		set_auth(port, text);
+	else if (str_eq(name, STR("requires_auth")))
+		port->server.requires_auth = is_yes;
+	else if (str_eq(name, STR("secret")))
+		set_secret(script, text);
 	else
 		fail("unknown setting", name);
 }
@@ -481,6 +602,9 @@ static const struct action actions[] = {
 	{ "R", do_refusal, false },
 	{ "O", do_outcome, false },
 	{ "T", do_time, false },
+	{ "TLS", do_tls, false },
+	{ "A", do_auth, false },
+	{ "Q", do_question, false },
 	{ "X", do_event, false },
 	{ "=", do_value, false },
 	{ "E", do_ending, false },
@@ -511,6 +635,29 @@ static void run_line(struct script *script, struct str line)
 	fail("unknown line", letter);
 }
 
+static void check_secret(struct script *script, const char *where, struct str text)
+{
+	for (size_t i = 0; i < script->secret_count; i++)
+		if (memmem(text.p, text.n, script->secrets[i].p, script->secrets[i].n) != NULL)
+			fail("a secret is shown", str_from(where));
+}
+
+static void check_secrets(struct script *script)
+{
+	struct fake_port *port = &script->port;
+	struct buf trace;
+
+	if (script->secret_count == 0)
+		return;
+	buf_init(&trace, TRACE_LINE_MAX);
+	trace_print(&port->connection, "quit", port->now_ms, &trace);
+	check_secret(script, "trace", buf_view(&trace));
+	check_secret(script, "current_line", buf_view(&port->connection.current_line));
+	check_secret(script, "last_response", buf_view(&port->connection.last_response));
+	check_secret(script, "refusals", buf_view(&port->refusals));
+	buf_free(&trace);
+}
+
 static void nothing_left(struct buf *recording, const char *what)
 {
 	struct str line;
@@ -531,6 +678,8 @@ static void check_end(struct script *script)
 		nothing_left(&port->body, "message line that the script does not have");
 	if (script->has_refusals)
 		nothing_left(&port->refusals, "refusal that the script does not have");
+	if (script->has_questions)
+		nothing_left(&port->auth, "question that the script does not have");
 	if (port->is_closed && !script->has_ending)
 		fail("an ending that the script does not have",
 			str_from(ending_word(port->ending)));
@@ -555,6 +704,7 @@ void script_run(const char *path, struct str text, bool is_byte_by_byte)
 		script.line_number++;
 		set_where(&script, line);
 		run_line(&script, line);
+		check_secrets(&script);
 	}
 	check_end(&script);
 	if (script.has_policy)

@@ -23,16 +23,24 @@
  *	R: line      the next refusal that was reported: "RCPT 550 …"
  *	O: word by   outcome of the next transaction
  *	T: ms        the deadline, so far away (any without a number), passes; "none": there is none
- *	X: what      eof, reset, start, wait MS (nothing passes in it), room N, full, drained, gone, stop ID, expire (of the policy)
+ *	TLS: what    the handshake ends: "ok", "fail"
+ *	A: answer    of the authentication service to what it was asked last: "challenge TEXT",
+ *	             "ok USER", "refused", "malformed", "unavailable", "expired"
+ *	Q: line      what it was asked next: "begin PLAIN <…>", "respond <…>", "cancel"
+ *	X: what      eof, reset, start, wait MS (nothing passes in it), room N, full, drained, gone, stop ID, expire (of the policy),
+ *	             pending (bytes in the kernel), tls-unavailable, auth started|no-mechanism|needs-tls|
+ *	             not-here|not-available (how it begins)
  *	=: name v    a value of the connection
  *	E: word      the session ended so
  *	SET name v   limits, timeouts, and: restricted, normalise, relay_domains, relaying, backend auto,
- *	             offer, size, one_destination, room; before the session starts
+ *	             offer, size, one_destination, room, auth (mechanisms), requires_auth, and secret:
+ *	             what must be nowhere in current_line, last_response, refusals and trace; before the
+ *	             session starts
  *	ONCE         byte by byte the conversation means something else: only run it whole
  *
  * A script without SET relay_domains says the verdicts; without P the policy has no objection.
  * Whatever the client got, and every outcome, must stand in the script; what was forwarded, message
- * lines and refusals when the script has any of them.
+ * lines, refusals and questions to the authentication service when the script has any of them.
  */
 #ifndef TEST_DIALOGUE_SCRIPT_H
 #define TEST_DIALOGUE_SCRIPT_H

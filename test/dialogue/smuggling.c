@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proto/smtp_params.h"
 #include "support/fake_port.h"
 #include "support/smtp_vectors.h"
 
@@ -42,10 +43,15 @@ static void check(const struct attack *attack, bool holds, const char *what, str
 
 /* ---- Sending ------------------------------------------------------------------------------ */
 
+static void say_text(struct attack *attack, struct str line)
+{
+	fake_port_client(&attack->port, line);
+	fake_port_client(&attack->port, STR("\r\n"));
+}
+
 static void say(struct attack *attack, const char *line)
 {
-	fake_port_client(&attack->port, str_from(line));
-	fake_port_client(&attack->port, STR("\r\n"));
+	say_text(attack, str_from(line));
 }
 
 /* The dialogue before the bytes of the case. */
@@ -55,6 +61,7 @@ static void begin(struct attack *attack)
 
 	fake_port_start(port);
 	say(attack, "EHLO client.example.org");
+	fake_port_forget(port);
 	if (str_eq(attack->stage, STR("before-mail")))
 		return;
 	say(attack, "MAIL FROM:<carrier@sender.test>");
@@ -149,6 +156,25 @@ static void send_case(struct attack *attack)
 	}
 }
 
+/* What comes behind the bytes: "tls-handshake; EHLO x; DATA". A handshake that never began is
+ * left out: the client sees that its STARTTLS was refused. */
+static void go_on(struct attack *attack)
+{
+	struct fake_port *port = &attack->port;
+	struct str rest = vectors_json_get(attack->line, "then");
+
+	port->is_byte_by_byte = false;
+	while (rest.n > 0 && !port->is_closed) {
+		struct str step = str_trim(str_cut(&rest, ';'));
+		if (str_starts_with(step, STR("TCP FIN")))
+			fake_port_eof(port, false);
+		else if (!str_eq(step, STR("tls-handshake")))
+			say_text(attack, step);
+		else if (port->is_shaking_hands)
+			fake_port_tls(port, true);
+	}
+}
+
 /* ---- Judging ------------------------------------------------------------------------------ */
 
 static struct str expected(const struct attack *attack, const char *key)
@@ -206,6 +232,12 @@ static void judge_body(struct attack *attack)
 	buf_free(&text);
 }
 
+/* That begin() has begun. */
+static size_t transactions_of(const struct attack *attack)
+{
+	return str_eq(attack->stage, STR("before-mail")) ? 0 : 1;
+}
+
 static void judge(struct attack *attack)
 {
 	struct fake_port *port = &attack->port;
@@ -222,7 +254,8 @@ static void judge(struct attack *attack)
 	judge_body(attack);
 	/* The second transaction of a case has its own sender; a forbidden one never gets so far. */
 	if (forbidden.n > 0 && !attack->normalises)
-		check(attack, port->connection.tran_count == 1, "a second transaction", forbidden);
+		check(attack, port->connection.tran_count == transactions_of(attack),
+			"a second transaction", forbidden);
 }
 
 /* ---- Cases -------------------------------------------------------------------------------- */
@@ -234,7 +267,7 @@ static bool is_possible(const struct attack *attack)
 	if (attack->feeding != WHOLE && str_eq(attack->stage, STR("after-rejected-rcpt")))
 		return false;
 	return attack->needs.n == 0 || str_eq(attack->needs, STR("PIPELINING")) ||
-	       str_eq(attack->needs, STR("no-CHUNKING"));
+	       str_eq(attack->needs, STR("STARTTLS")) || str_eq(attack->needs, STR("no-CHUNKING"));
 }
 
 static void run(struct attack *attack)
@@ -245,12 +278,15 @@ static void run(struct attack *attack)
 
 	fake_port_init(port);
 	port->answers_by_itself = true;
+	if (str_eq(attack->needs, STR("STARTTLS")))
+		port->offer.extensions |= SMTP_EXT_STARTTLS;
 	port->server.normalises = attack->normalises;
 	if (str_to_u64(limit, UINT64_MAX, &size))
 		port->settings.limits.message_size = port->offer.size = size;
 	begin(attack);
 	port->is_byte_by_byte = attack->feeding == BYTE_BY_BYTE;
 	send_case(attack);
+	go_on(attack);
 	if (vectors_json_get(attack->line, "fin").n > 0 && !port->is_closed)
 		fake_port_eof(port, false);
 	judge(attack);

@@ -331,7 +331,7 @@ def test_what_needs_permission(tmp_path):
 
 @pytest.mark.parametrize("key", ["target", "trace"])
 def test_files_that_cannot_be_created(key):
-    fails({"log": {key: "/nonexistent/folder/file"}}, 73, "/nonexistent/folder/file")
+    fails({"log": {key: "/nonexistent/folder/file"}}, 71, "/nonexistent/folder/file")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives up root")

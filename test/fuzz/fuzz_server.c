@@ -1,8 +1,8 @@
 /*
  * The whole dialogue: the input is what the client sends and everything the world does meanwhile.
  *
- * Byte 0: how the session is (RESTRICTED, NORMALISES, SMALL limits, BACKEND takes everything). Then
- * one operation after the other:
+ * Byte 0: how the session is (RESTRICTED, NORMALISES, SMALL limits, BACKEND takes everything, TLS and
+ * AUTH are offered, AUTH is REQUIRED). Then one operation after the other:
  *
  *	00-7f  the client sends the next 1-128 bytes of the input
  *	80-9f  … a usual line, of `lines`
@@ -12,17 +12,23 @@
  *	c1     the client closes                 c5  we stop
  *	c2     … resets                          c6  forward_end will find nobody
  *	c3     room for the body, times next byte
+ *	c7     the handshake succeeds            cb-cd AUTH ends: well, refused, unavailable
+ *	c8     … fails                           ce    bytes are pending in the kernel, or not
+ *	c9-ca  a challenge: short, long          cf    no handshake can begin, or it can
+ *	d0-df  the client sends a line of `auth_lines`
  *	others nothing
  *
  * support/fake_port.c watches what must always hold; here it is what holds between operations.
  */
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
+#include "proto/smtp_params.h"
 #include "support/fake_port.h"
 
-enum { RESTRICTED = 1, NORMALISES = 2, SMALL = 4, BACKEND = 8 };
+enum { RESTRICTED = 1, NORMALISES = 2, SMALL = 4, BACKEND = 8, TLS = 16, AUTH = 32, REQUIRED = 64 };
 
 #define X10 "xxxxxxxxxx"
 #define LONG_LINE X10 X10 X10 X10 X10 X10 X10 X10 X10 X10
@@ -60,6 +66,30 @@ static const char *const lines[] = {
 	"MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n",
 	".\r\nMAIL FROM:<a@example.org>\r\n",
 	"RSET\n",
+};
+
+#define SECRET "AGFubmEAaHVudGVyMg=="
+#define LONG_BASE64 "AAAA" LONG_A LONG_A LONG_A LONG_A
+#define LONG_A A64 A64 A64 A64
+#define A64 "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+static const char *const auth_lines[16] = {
+	"STARTTLS\r\n",
+	"STARTTLS x\r\n",
+	"STARTTLS\r\nEHLO b.example\r\n",
+	"AUTH PLAIN\r\n",
+	"AUTH PLAIN " SECRET "\r\n",
+	"auth\tlogin\t" SECRET "\r\n",
+	"AUTH LOGIN\r\n" SECRET "\r\n" SECRET "\r\n",
+	"AUTH PLAIN =\r\n",
+	SECRET "\r\n",
+	"=\r\n",
+	"*\r\n",
+	"\r\n",
+	LONG_BASE64 "\r\n",
+	LONG_BASE64 LONG_BASE64,
+	"AUTH " SECRET " " SECRET "\r\n",
+	SECRET "\n",
 };
 
 static const struct fake_verdict verdicts[16] = {
@@ -115,6 +145,17 @@ static void check_transaction(const struct fake_port *port)
 		ASSERT(is_open == is_inside);
 }
 
+/* A line that is no AUTH, and came where no response was due, is shown: it is the client's mistake. */
+static void check_secret(const struct fake_port *port)
+{
+	struct str line = buf_view(&port->connection.current_line);
+	struct str reply = buf_view(&port->connection.last_response);
+
+	if (port->server.in_auth || str_starts_with_nocase(line, STR("AUTH")))
+		ASSERT(memmem(line.p, line.n, SECRET, strlen(SECRET)) == NULL);
+	ASSERT(memmem(reply.p, reply.n, SECRET, strlen(SECRET)) == NULL);
+}
+
 static void check_between(const struct fake_port *port)
 {
 	const struct smtp_server *server = &port->server;
@@ -128,11 +169,16 @@ static void check_between(const struct fake_port *port)
 	}
 	ASSERT((server->waiting == SMTP_WAITING_POLICY) == port->is_asked);
 	ASSERT((server->waiting == SMTP_WAITING_BACKEND) == (port->pending != FAKE_NOTHING));
+	ASSERT((server->waiting == SMTP_WAITING_TLS) == port->is_shaking_hands);
+	ASSERT((server->waiting == SMTP_WAITING_AUTH) == (port->exchange == FAKE_SERVICE));
+	ASSERT(server->in_auth == (port->exchange != FAKE_NO_EXCHANGE));
+	ASSERT(port->connection.relaying == (port->connection.auth != NULL));
 	ASSERT(server->waiting != SMTP_WAITING_ROOM || server->state == SMTP_STATE_BODY);
 	/* The client has a deadline exactly while it is its turn. */
 	ASSERT(port->is_armed == (server->waiting == SMTP_WAITING_NOTHING));
 	ASSERT(smtp_server_wants_input(server) == (server->waiting == SMTP_WAITING_NOTHING));
 	check_transaction(port);
+	check_secret(port);
 }
 
 /* ---- Operations --------------------------------------------------------------------------- */
@@ -173,6 +219,27 @@ static void do_backend(struct fake_port *port, unsigned which)
 	} else if (port->pending == FAKE_FINAL || own[which % 4] != REPLY_OUTCOME_UNKNOWN) {
 		fake_port_backend_own(port, own[which % 4], BY_EDGE);
 	}
+}
+
+static void do_tls_and_auth(struct fake_port *port, uint8_t op)
+{
+	static char challenge[9300];
+	bool is_asked = port->exchange == FAKE_SERVICE;
+
+	if (op <= 0xc8 && port->is_shaking_hands)
+		fake_port_tls(port, op == 0xc7);
+	else if ((op == 0xc9 || op == 0xca) && is_asked)
+		fake_port_challenge(port, str_make(challenge, op == 0xca ? sizeof(challenge) : 9));
+	else if (op == 0xcb && is_asked)
+		fake_port_auth_done(port, SMTP_AUTH_OK, STR("anna"));
+	else if (op == 0xcc && is_asked)
+		fake_port_auth_done(port, SMTP_AUTH_REFUSED, STR(""));
+	else if (op == 0xcd && is_asked)
+		fake_port_auth_done(port, SMTP_AUTH_UNAVAILABLE, STR(""));
+	else if (op == 0xce)
+		port->input_is_pending = !port->input_is_pending;
+	else if (op == 0xcf)
+		port->tls_is_unavailable = !port->tls_is_unavailable;
 }
 
 static void do_event(struct fake_port *port, uint8_t op, struct input *input)
@@ -219,8 +286,12 @@ static void run_op(struct fake_port *port, struct input *input)
 		do_verdict(port, op & 15);
 	else if (op < 0xc0)
 		do_backend(port, op & 15);
-	else
+	else if (op < 0xc7)
 		do_event(port, op, input);
+	else if (op < 0xd0)
+		do_tls_and_auth(port, op);
+	else if (op < 0xe0)
+		fake_port_client(port, str_from(auth_lines[op & 15]));
 }
 
 static void set_up(struct fake_port *port, uint8_t how)
@@ -229,6 +300,14 @@ static void set_up(struct fake_port *port, uint8_t how)
 	port->connection.is_restricted = how & RESTRICTED;
 	port->server.normalises = how & NORMALISES;
 	port->answers_by_itself = how & BACKEND;
+	port->server.requires_auth = how & REQUIRED;
+	if (how & TLS)
+		port->offer.extensions |= SMTP_EXT_STARTTLS;
+	if (how & AUTH) {
+		port->offer.extensions |= SMTP_EXT_AUTH;
+		port->offer.mechanisms = STR("PLAIN LOGIN");
+		port->auth_start = SMTP_AUTH_STARTED;
+	}
 	if (!(how & SMALL))
 		return;
 	port->settings.limits = (struct smtp_limits){
@@ -243,6 +322,7 @@ static void set_up(struct fake_port *port, uint8_t how)
 		.unknown_commands = 3,
 		.idle_commands = 6,
 		.command_line = 64,
+		.auth_failures = 2,
 	};
 	port->offer.size = 400;
 }

@@ -34,7 +34,9 @@ static void record(struct buf *recording, const char *word, struct str detail)
 
 static void check_reply_line(struct str line)
 {
-	must(line.n <= 512, "reply line too long", line);
+	/* A challenge is a response of SASL, whose lines are longer (RFC 4954 section 4). */
+	bool is_challenge = str_starts_with(line, STR("334 "));
+	must(line.n <= (is_challenge ? AUTH_LINE_MAX + 6 : 512), "reply line too long", line);
 	must(line.n >= 5 && str_ends_with_nocase(line, STR("\r\n")), "reply line end", line);
 	must(line.p[0] >= '2' && line.p[0] <= '5', "reply code", line);
 	must(ascii_is_digit(line.p[1]) && ascii_is_digit(line.p[2]), "reply code", line);
@@ -65,6 +67,7 @@ static void on_send(void *ctx, struct str bytes)
 	struct fake_port *port = ctx;
 
 	must(!port->is_closed, "reply after the close", bytes);
+	must(!port->is_shaking_hands, "reply within a handshake", bytes);
 	check_reply(bytes);
 	must(buf_write(&port->replies, bytes), "recording", STR("too long"));
 }
@@ -266,8 +269,114 @@ static void on_ended(void *ctx)
 static struct smtp_offer on_offer(void *ctx)
 {
 	const struct fake_port *port = ctx;
+	struct smtp_offer offer = port->offer;
 
-	return port->offer;
+	if (port->connection.tls != NULL)
+		offer.extensions &= ~(unsigned)SMTP_EXT_STARTTLS;
+	return offer;
+}
+
+static bool on_input_is_pending(void *ctx)
+{
+	struct fake_port *port = ctx;
+
+	return port->input_is_pending || (!port->is_feeding && buf_used(&port->input) > 0);
+}
+
+static bool on_tls_is_available(void *ctx)
+{
+	struct fake_port *port = ctx;
+
+	return !port->tls_is_unavailable;
+}
+
+static void on_start_tls(void *ctx)
+{
+	struct fake_port *port = ctx;
+	struct str replies = buf_view(&port->replies);
+
+	must(!port->is_closed && !port->is_shaking_hands, "handshake out of turn", STR(""));
+	must(port->connection.transaction == NULL, "handshake in a transaction", STR(""));
+	must(str_ends_with_nocase(replies, STR("220 2.0.0 Ready to start TLS\r\n")),
+		"handshake without its reply", replies);
+	port->is_shaking_hands = true;
+}
+
+void fake_port_tls(struct fake_port *port, bool is_good)
+{
+	must(port->is_shaking_hands, "TLS", STR("no handshake is under way"));
+	must(buf_used(&port->input) == 0, "plaintext from before the handshake",
+		buf_view(&port->input));
+	port->is_shaking_hands = false;
+	port->tls = (struct tls_info){ .version = STR_INIT("TLSv1.3"),
+		.cipher = STR_INIT("TLS_AES_256_GCM_SHA384") };
+	if (is_good)
+		smtp_server_tls_started(&port->server, &port->tls);
+	else
+		smtp_server_abort(&port->server, ENDING_TLS_FAILED);
+	fake_port_pump(port);
+}
+
+static void record_response(struct fake_port *port, struct str response)
+{
+	bool fits = buf_write(&port->auth, STR(" <")) && buf_write(&port->auth, response) &&
+		    buf_write(&port->auth, STR(">"));
+
+	must(fits, "recording", STR("too long"));
+}
+
+static enum smtp_auth_start on_auth_begin(
+	void *ctx, struct str mechanism, const struct str *initial)
+{
+	struct fake_port *port = ctx;
+
+	must(!port->is_closed && port->exchange == FAKE_NO_EXCHANGE, "two exchanges", mechanism);
+	must(port->connection.auth == NULL, "AUTH after AUTH", mechanism);
+	must(port->connection.transaction == NULL, "AUTH in a transaction", mechanism);
+	if (port->auth_start != SMTP_AUTH_STARTED)
+		return port->auth_start;
+	port->exchange = FAKE_SERVICE;
+	buf_printf(&port->auth, "begin %.*s", STR_ARG(mechanism));
+	if (initial != NULL)
+		record_response(port, *initial);
+	record(&port->auth, "", STR(""));
+	return SMTP_AUTH_STARTED;
+}
+
+static void on_auth_respond(void *ctx, struct str response)
+{
+	struct fake_port *port = ctx;
+
+	must(port->exchange == FAKE_CLIENT, "response out of turn", response);
+	port->exchange = FAKE_SERVICE;
+	buf_printf(&port->auth, "respond");
+	record_response(port, response);
+	record(&port->auth, "", STR(""));
+}
+
+static void on_auth_cancel(void *ctx)
+{
+	struct fake_port *port = ctx;
+
+	must(port->exchange != FAKE_NO_EXCHANGE, "cancel without an exchange", STR(""));
+	port->exchange = FAKE_NO_EXCHANGE;
+	record(&port->auth, "cancel", STR(""));
+}
+
+void fake_port_challenge(struct fake_port *port, struct str challenge)
+{
+	must(port->exchange == FAKE_SERVICE, "challenge", STR("the service was not asked"));
+	port->exchange = FAKE_CLIENT;
+	smtp_server_auth_challenge(&port->server, challenge);
+	fake_port_pump(port);
+}
+
+void fake_port_auth_done(struct fake_port *port, enum smtp_auth_end end, struct str user)
+{
+	must(port->exchange == FAKE_SERVICE, "end of AUTH", STR("the service was not asked"));
+	port->exchange = FAKE_NO_EXCHANGE;
+	smtp_server_auth_done(&port->server, end, user);
+	fake_port_pump(port);
 }
 
 static bool on_output_is_full(void *ctx)
@@ -291,6 +400,8 @@ static void on_close(void *ctx, enum ending ending)
 
 	must(!port->is_closed, "closed twice", str_from(ending_word(ending)));
 	must(port->connection.transaction == NULL, "closed with an open transaction", STR(""));
+	must(port->exchange == FAKE_NO_EXCHANGE, "closed with an open exchange", STR(""));
+	port->is_shaking_hands = false;
 	port->is_closed = true;
 	port->ending = ending;
 }
@@ -314,6 +425,12 @@ static const struct smtp_server_port functions = {
 	.ended = on_ended,
 	.refused = on_refused,
 	.offer = on_offer,
+	.tls_is_available = on_tls_is_available,
+	.start_tls = on_start_tls,
+	.auth_begin = on_auth_begin,
+	.auth_respond = on_auth_respond,
+	.auth_cancel = on_auth_cancel,
+	.input_is_pending = on_input_is_pending,
 	.output_is_full = on_output_is_full,
 	.arm = on_arm,
 	.close = on_close,
@@ -336,6 +453,7 @@ static const struct smtp_server_settings usual_settings = {
 		.unknown_commands = 10,
 		.idle_commands = 100,
 		.command_line = 2048,
+		.auth_failures = 3,
 	},
 	.timeouts = { .command_ms = 300000, .data_ms = 180000 },
 };
@@ -353,11 +471,12 @@ void fake_port_init(struct fake_port *port)
 				 SMTP_EXT_SMTPUTF8 | SMTP_EXT_DSN | SMTP_EXT_ENHANCEDSTATUSCODES |
 				 SMTP_EXT_LIMITS;
 	port->offer.size = port->settings.limits.message_size;
+	port->auth_start = SMTP_AUTH_NOT_HERE;
 	must(ipaddr_parse(STR("192.0.2.10"), &client.ip), "address", STR(""));
 	connection_init(&port->connection, &now, port->now_ms);
 	connection_set_remote(&port->connection, &client);
 	struct buf *const recordings[] = { &port->input, &port->replies, &port->forwarded,
-		&port->body, &port->outcomes, &port->refusals };
+		&port->body, &port->outcomes, &port->refusals, &port->auth };
 	for (size_t i = 0; i < sizeof(recordings) / sizeof(recordings[0]); i++)
 		buf_init(recordings[i], RECORDING_MAX);
 	smtp_server_init(&port->server, &port->settings, &functions, port, &port->connection);
@@ -379,6 +498,7 @@ void fake_port_free(struct fake_port *port)
 	buf_free(&port->body);
 	buf_free(&port->outcomes);
 	buf_free(&port->refusals);
+	buf_free(&port->auth);
 }
 
 /* The backend that takes everything. */
@@ -405,7 +525,9 @@ static bool feed(struct fake_port *port, size_t most)
 	/* In memory of exactly its size, so that the sanitizer sees a read behind it. */
 	char *copy = malloc(bytes.n);
 	memcpy(copy, bytes.p, bytes.n);
+	port->is_feeding = true;
 	size_t taken = smtp_server_feed(&port->server, str_make(copy, bytes.n));
+	port->is_feeding = false;
 	free(copy);
 	must(taken <= bytes.n, "feed", STR("took more than there was"));
 	buf_consume(&port->input, taken);
@@ -430,6 +552,10 @@ void fake_port_client(struct fake_port *port, struct str bytes)
 	size_t step = port->is_byte_by_byte ? 1 : bytes.n;
 
 	for (size_t at = 0; at < bytes.n; at += step) {
+		if (port->is_shaking_hands) { /* plaintext is no TLS */
+			fake_port_tls(port, false);
+			return;
+		}
 		must(buf_write(&port->input, str_range(bytes, at, at + step)), "input",
 			STR("too long"));
 		fake_port_pump(port);
@@ -544,6 +670,7 @@ void fake_port_forget(struct fake_port *port)
 	buf_truncate(&port->body, 0);
 	buf_truncate(&port->outcomes, 0);
 	buf_truncate(&port->refusals, 0);
+	buf_truncate(&port->auth, 0);
 }
 
 enum reply_id fake_reply_by_name(struct str name)

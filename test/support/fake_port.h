@@ -6,7 +6,9 @@
  *  - one question at a time to the policy and to the backend;
  *  - the backend's side sees recipient…, DATA, body, end in this order, nothing behind an abandon;
  *  - the body keeps to its room and is canonical: only CR LF, no NUL, no line of one dot;
- *  - every transaction has one outcome, and it is "accepted" only after the backend's own 2xx.
+ *  - every transaction has one outcome, and it is "accepted" only after the backend's own 2xx;
+ *  - a handshake begins behind its 220, with nothing of plaintext left over, and nothing is said
+ *    during it; one AUTH exchange at a time, the service and the client in turn, none left open.
  *
  * What does not hold ends the program with the name of the test (fake_port_where).
  */
@@ -35,6 +37,9 @@ enum fake_backend_state {
 
 enum fake_pending { FAKE_NOTHING, FAKE_RECIPIENT, FAKE_DATA_ANSWER, FAKE_FINAL };
 
+/* Whose turn it is in an AUTH exchange. */
+enum fake_exchange { FAKE_NO_EXCHANGE, FAKE_SERVICE, FAKE_CLIENT };
+
 struct fake_port {
 	struct smtp_server server;
 	struct smtp_server_settings settings;
@@ -45,6 +50,9 @@ struct fake_port {
 	uint64_t now_ms;
 	size_t room; /* that the backend has for the body */
 	bool output_is_full;
+	bool input_is_pending;  /* bytes in the kernel; what stands in `input` counts anyway */
+	bool tls_is_unavailable;
+	enum smtp_auth_start auth_start;
 	bool client_is_gone;    /* forward_end finds out */
 	bool answers_by_itself; /* the backend takes everything */
 	bool is_byte_by_byte;   /* the client's bytes come in one at a time */
@@ -61,7 +69,9 @@ struct fake_port {
 	struct buf body;      /* canonical bytes of all messages */
 	struct buf outcomes;  /* lines: "accepted backend" */
 	struct buf refusals;  /* lines: "RCPT 550 5.1.1 …" */
-	bool is_started, is_closed, is_armed;
+	struct buf auth;      /* lines: "begin PLAIN <response>", "respond <response>", "cancel" */
+	struct tls_info tls;  /* of the last handshake */
+	bool is_started, is_closed, is_armed, is_shaking_hands;
 	enum ending ending;
 	uint64_t due_ms;
 	size_t asked[POLICY_STAGE_COUNT];
@@ -71,6 +81,8 @@ struct fake_port {
 	bool is_asked;
 	enum policy_stage stage;
 	enum fake_pending pending;
+	enum fake_exchange exchange;
+	bool is_feeding;
 	enum fake_backend_state backend;
 	bool is_final_good;
 	char last;          /* byte of the body */
@@ -88,7 +100,7 @@ void fake_port_init(struct fake_port *port);
 void fake_port_free(struct fake_port *port);
 
 void fake_port_start(struct fake_port *port);
-/* Bytes of the client arrive. */
+/* Bytes of the client arrive. Within a handshake they make it fail. */
 void fake_port_client(struct fake_port *port, struct str bytes);
 /* The dialogue goes on as far as it can. */
 void fake_port_pump(struct fake_port *port);
@@ -104,6 +116,12 @@ void fake_port_backend_own(struct fake_port *port, enum reply_id reply, enum out
 /* The backend is lost in the middle of the body. */
 void fake_port_lost(struct fake_port *port, const char *reply);
 void fake_port_lost_own(struct fake_port *port, enum reply_id reply);
+
+/* The handshake ends: well, or the connection with it. */
+void fake_port_tls(struct fake_port *port, bool is_good);
+/* What the authentication service says to what it was asked last. */
+void fake_port_challenge(struct fake_port *port, struct str challenge);
+void fake_port_auth_done(struct fake_port *port, enum smtp_auth_end end, struct str user);
 
 /* The armed deadline passes. */
 void fake_port_expire(struct fake_port *port);

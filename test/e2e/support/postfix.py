@@ -76,6 +76,8 @@ retry unix - - n - - error
 virtual unix - n n - - virtual
 anvil unix - - n - 1 anvil
 postlog unix-dgram n - n - 1 postlogd
+tlsmgr unix - - n 1000? 1 tlsmgr
+{services}
 """
 
 # Postfix puts these in front of what it delivers.
@@ -93,14 +95,16 @@ def _run(*command):
 
 
 class Postfix:
-    """users: local parts of example.com that have a mailbox. further: lines for main.cf."""
+    """users: local parts of example.com that have a mailbox. further: lines for main.cf. services:
+    lines for master.cf."""
 
-    def __init__(self, users=("bob",), further=()):
+    def __init__(self, users=("bob",), further=(), services=()):
         self.port = free_port()
         self.proxy_port = free_port()
         self.directory = Path(tempfile.mkdtemp(prefix="postfix-"))
         self._users = list(users)
         self._further = list(further)
+        self._services = list(services)
         self._process = None
         self._taken = set()
 
@@ -133,8 +137,8 @@ class Postfix:
         (self.config / "main.cf").write_text(MAIN.format(
             directory=self.directory, uid=owner.pw_uid, gid=owner.pw_gid,
             further="\n".join(self._further)))
-        (self.config / "master.cf").write_text(MASTER.format(port=self.port,
-                                                             proxy_port=self.proxy_port))
+        (self.config / "master.cf").write_text(MASTER.format(
+            port=self.port, proxy_port=self.proxy_port, services="\n".join(self._services)))
         (self.config / "users").write_text(
             "".join(f"{user}@example.com {user}/\n" for user in self._users))
         _run("chown", "-R", "root:root", str(self.config), str(self.directory / "queue"))

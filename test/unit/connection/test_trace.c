@@ -145,9 +145,33 @@ static void test_proxy_tls_and_auth(void **state)
 	assert_json(line, "proxy.tls.version", "\"TLSv1.2\"");
 	assert_json(line, "proxy.tls.cn", "null");
 	assert_json(line, "tls",
-		"{\"offloaded\":true,\"version\":\"TLSv1.2\",\"cipher\":null,\"sni\":null}");
+		"{\"offloaded\":true,\"version\":\"TLSv1.2\",\"cipher\":null,\"sni\":null,"
+		"\"client_certificate\":false,\"client_verified\":false,\"client_subject\":null,"
+		"\"client_fingerprint\":null}");
 	assert_json(line, "auth", "{\"mechanism\":\"PLAIN\",\"user\":\"anna\"}");
 	assert_json(line, "ms", "0"); /* a clock before the start is no huge number */
+}
+
+static void test_tls_of_our_own(void **state)
+{
+	struct fixture *fixture = *state;
+	struct tls_info tls = {
+		.version = STR("TLSv1.3"),
+		.cipher = STR("TLS_AES_256_GCM_SHA384"),
+		.sni = STR("mx.example.net"),
+		.client_certificate = true,
+		.client_verified = true,
+		.client_subject = STR("CN=pc \"7\""),
+		.client_fingerprint = STR("00ff"),
+	};
+
+	fixture->connection.tls = &tls;
+	assert_json(print(fixture, 0), "tls",
+		"{\"offloaded\":false,\"version\":\"TLSv1.3\",\"cipher\":\"TLS_AES_256_GCM_SHA384\","
+		"\"sni\":\"mx.example.net\",\"client_certificate\":true,\"client_verified\":true,"
+		"\"client_subject\":\"CN=pc \\\"7\\\"\",\"client_fingerprint\":\"00ff\"}");
+	fixture->connection.tls = NULL;
+	assert_json(print(fixture, 0), "tls", "null");
 }
 
 static void test_transaction_in_the_trace(void **state)
@@ -452,6 +476,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_rows_are_nested_by_their_names),
 		TEST(test_proxy_tls_and_auth),
+		TEST(test_tls_of_our_own),
+		TEST(test_tls_of_our_own),
 		TEST(test_transaction_in_the_trace),
 		TEST(test_events),
 		TEST(test_untraced_connections_keep_nothing),

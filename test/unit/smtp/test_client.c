@@ -519,6 +519,101 @@ static void test_broken_stays_broken(void **state)
 	talk_close(&talk);
 }
 
+/* ---- STARTTLS ----------------------------------------------------------------------------- */
+
+#define TLS_EHLO "250-mta\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250 STARTTLS\r\n"
+
+static void bring_to_starttls(struct talk *talk)
+{
+	talk_open(talk, false);
+	hear(talk, STR("220 mta\r\n"));
+	hear(talk, STR(TLS_EHLO));
+	assert_true(talk->client.capabilities.extensions & SMTP_EXT_STARTTLS);
+	buf_truncate(&talk->told, 0);
+	buf_truncate(&talk->sent, 0);
+	smtp_client_starttls(&talk->client);
+	assert_text(&talk->sent, "STARTTLS\r\n");
+	assert_int_equal(smtp_client_step(&talk->client), SMTP_CLIENT_STARTTLS);
+}
+
+static void test_starttls(void **state)
+{
+	struct talk talk;
+
+	(void)state;
+	for (int byte_by_byte = 0; byte_by_byte < 2; byte_by_byte++) {
+		bring_to_starttls(&talk);
+		talk.is_byte_by_byte = byte_by_byte;
+		hear(&talk, STR("220-go\r\n220 ahead\r\n"));
+		assert_text(&talk.told, "STARTTLS 220\n");
+		assert_int_equal(smtp_client_pending(&talk.client), 0);
+		/* Nothing of before counts; no banner comes. */
+		smtp_client_hello_again(&talk.client);
+		assert_text(&talk.sent, "EHLO mx.example.net\r\n");
+		assert_false(smtp_client_can_send(&talk.client));
+		assert_false(talk.client.is_ready);
+		assert_int_equal(talk.client.capabilities.extensions, 0);
+		hear(&talk, STR("250-mta\r\n250 8BITMIME\r\n"));
+		assert_text(&talk.told, "EHLO 250\n");
+		assert_true(smtp_client_can_send(&talk.client));
+		assert_int_equal(talk.client.capabilities.extensions, SMTP_EXT_8BITMIME);
+		talk_close(&talk);
+	}
+}
+
+/* Refused, it leaves the dialogue where it was. */
+static void test_starttls_refused(void **state)
+{
+	struct talk talk;
+
+	(void)state;
+	bring_to_starttls(&talk);
+	hear(&talk, STR("454 4.7.0 not now\r\n"));
+	assert_text(&talk.told, "STARTTLS 454\n");
+	assert_true(smtp_client_can_send(&talk.client));
+	assert_true(talk.client.capabilities.extensions & SMTP_EXT_SMTPUTF8);
+	send_mail(&talk);
+	talk_close(&talk);
+}
+
+/* Plaintext behind the 220 would be taken for said under TLS: it breaks the dialogue, be it a whole
+ * reply, a piece of one, or no reply at all. */
+static void test_surplus_behind_220(void **state)
+{
+	static const char *const surplus[] = { "250-mta\r\n250 AUTH PLAIN\r\n", "2", "250-mta\r\n",
+		"\r\n", "\x16\x03\x03", "220 ahead\r\n", "\n" };
+	struct talk talk;
+	char text[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(surplus) / sizeof(surplus[0]); i++) {
+		bring_to_starttls(&talk);
+		snprintf(text, sizeof(text), "220 ahead\r\n%s", surplus[i]);
+		hear(&talk, str_from(text));
+		assert_text(&talk.told, "STARTTLS 220\n" SURPLUS);
+		assert_true(talk.client.is_broken);
+		assert_false(smtp_client_can_send(&talk.client));
+		talk_close(&talk);
+	}
+}
+
+/* A server that knows no EHLO under TLS gets HELO, and offers nothing. */
+static void test_helo_under_tls(void **state)
+{
+	struct talk talk;
+
+	(void)state;
+	bring_to_starttls(&talk);
+	hear(&talk, STR("220 ahead\r\n"));
+	smtp_client_hello_again(&talk.client);
+	hear(&talk, STR("500 what\r\n"));
+	hear(&talk, STR("250 mta\r\n"));
+	assert_text(&talk.sent, "EHLO mx.example.net\r\nHELO mx.example.net\r\n");
+	assert_text(&talk.told, "STARTTLS 220\nHELO 250\n");
+	assert_int_equal(talk.client.capabilities.extensions, 0);
+	talk_close(&talk);
+}
+
 /* ---- Bugs of the owner -------------------------------------------------------------------- */
 
 static void send_too_much(struct talk *talk)
@@ -540,10 +635,30 @@ static void send_before_greeting(struct talk *talk)
 	send_mail(talk);
 }
 
+static void starttls_while_waiting(struct talk *talk)
+{
+	send_mail(talk);
+	smtp_client_starttls(&talk->client);
+}
+
+static void starttls_before_greeting(struct talk *talk)
+{
+	talk_close(talk);
+	talk_open(talk, false);
+	smtp_client_starttls(&talk->client);
+}
+
+static void hello_again_while_waiting(struct talk *talk)
+{
+	smtp_client_starttls(&talk->client);
+	smtp_client_hello_again(&talk->client);
+}
+
 static void test_asserts(void **state)
 {
-	static void (*const bugs[])(
-		struct talk * talk) = { send_too_much, dot_while_waiting, send_before_greeting };
+	static void (*const bugs[])(struct talk * talk) = { send_too_much, dot_while_waiting,
+		send_before_greeting, starttls_while_waiting, starttls_before_greeting,
+		hello_again_while_waiting };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bugs) / sizeof(bugs[0]); i++) {
@@ -578,6 +693,10 @@ int main(void)
 		cmocka_unit_test(test_sending_from_inside_an_answer),
 		cmocka_unit_test(test_lines_without_end),
 		cmocka_unit_test(test_broken_stays_broken),
+		cmocka_unit_test(test_starttls),
+		cmocka_unit_test(test_starttls_refused),
+		cmocka_unit_test(test_surplus_behind_220),
+		cmocka_unit_test(test_helo_under_tls),
 		cmocka_unit_test(test_asserts),
 	};
 

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "proto/smtp_params.h"
 #include "support/fake_port.h"
 
 static struct fake_port port;
@@ -238,10 +239,26 @@ static void free_with_transaction(void)
 	smtp_server_free(&port.server);
 }
 
+static void challenge_without_question(void)
+{
+	smtp_server_auth_challenge(&port.server, STR("x"));
+}
+
+static void auth_done_without_question(void)
+{
+	smtp_server_auth_done(&port.server, SMTP_AUTH_OK, STR("anna"));
+}
+
+static void tls_without_question(void)
+{
+	smtp_server_tls_started(&port.server, &port.tls);
+}
+
 static void test_asserts(void **state)
 {
 	static void (*const bugs[])(void) = { verdict_without_question, answer_without_question,
-		body_lost_without_body, accept_by_ourselves, final_354, lost_after_the_end,
+		body_lost_without_body, challenge_without_question, auth_done_without_question,
+		tls_without_question, accept_by_ourselves, final_354, lost_after_the_end,
 		lost_with_250, free_with_transaction };
 
 	(void)state;
@@ -252,7 +269,7 @@ static void test_asserts(void **state)
 			dup2(null, STDERR_FILENO);
 			signal(SIGABRT, SIG_DFL);
 			open_port("assert");
-			if (i < 3)
+			if (i < 6)
 				fake_port_start(&port);
 			bugs[i]();
 			_exit(0);
@@ -284,6 +301,8 @@ static void test_the_reference(void **state)
 		"| DATA | DATA | rcpt | must be last, else closed | no |\n",
 		"| EHLO | HELO | greeted ready mail rcpt | must be last of a group | yes |\n",
 		"| QUIT | – | greeted ready mail rcpt | anywhere | yes |\n",
+		"| STARTTLS | – | ready | must be last, else closed | no |\n",
+		"| AUTH | – | ready | must be last of a group | no |\n",
 		"\tbody -> ready;\n",
 	};
 	struct buf page;
@@ -305,9 +324,11 @@ static void test_the_reference(void **state)
 
 /* What is known of a session without looking into the engine. */
 struct model {
-	bool said_hello, has_mail, has_rcpt, saw_rcpt;
+	bool said_hello, said_ehlo, has_mail, has_rcpt, saw_rcpt;
+	bool is_tls, is_auth;
 	int refused; /* code of the transaction's last refusal, 0: none */
 	bool refused_by_edge;
+	bool data_refused; /* and nothing known was said since */
 	bool is_over;
 };
 
@@ -344,6 +365,26 @@ static void expect_outcome(const char *outcome)
 		fail_msg("%s: outcome %.*s, not %s", fake_port_where, STR_ARG(line), outcome);
 }
 
+static void forget_transaction(struct model *model)
+{
+	model->has_mail = model->has_rcpt = model->saw_rcpt = model->refused_by_edge = false;
+	model->refused = 0;
+}
+
+/* We hang up: what became of the transaction, if there is one, is said by our reply. */
+static void model_break(struct model *model, const char *outcome)
+{
+	static const char *const words[2][2] = { { "deferred backend", "deferred edge" },
+		{ "refused backend", "refused edge" } };
+
+	if (model->has_mail && !model->has_rcpt && model->refused)
+		expect_outcome(words[model->refused >= 500][model->refused_by_edge]);
+	else if (model->has_mail)
+		expect_outcome(outcome);
+	forget_transaction(model);
+	model->is_over = true;
+}
+
 /* The transaction is given up, if there is one. */
 static void model_end(struct model *model)
 {
@@ -354,7 +395,7 @@ static void model_end(struct model *model)
 		expect_outcome(words[model->refused >= 500][model->refused_by_edge]);
 	else if (model->has_mail)
 		expect_outcome("aborted client");
-	*model = (struct model){ .said_hello = model->said_hello };
+	forget_transaction(model);
 }
 
 static void walk_hello(struct model *model)
@@ -362,12 +403,14 @@ static void walk_hello(struct model *model)
 	static const char *const lines[] = { "HELO a.example", "EHLO a.example", "EHLO", "helo" };
 	unsigned which = random_below(4);
 
+	model->data_refused = false;
 	say(lines[which]);
 	expect_code(which < 2 ? 250 : 501, lines[which]);
 	if (which >= 2)
 		return;
 	model_end(model);
 	model->said_hello = true;
+	model->said_ehlo = which == 1;
 }
 
 static void walk_mail(struct model *model)
@@ -377,6 +420,7 @@ static void walk_mail(struct model *model)
 	unsigned which = random_below(6);
 	bool is_possible = model->said_hello && !model->has_mail;
 
+	model->data_refused = false;
 	say(lines[which]);
 	expect_code(!is_possible ? 503 : which < 3 ? 250 : 501, lines[which]);
 	if (is_possible && which < 3)
@@ -392,6 +436,7 @@ static void walk_rcpt(struct model *model)
 	unsigned which = random_below(5), answer = random_below(4);
 	bool is_held_back = random_below(5) == 0;
 
+	model->data_refused = false;
 	if (!model->has_mail) {
 		say(lines[which]);
 		expect_code(503, lines[which]);
@@ -405,6 +450,8 @@ static void walk_rcpt(struct model *model)
 	say(lines[which]);
 	if (which >= 2) {
 		expect_code(501, lines[which]);
+		model->refused = 501;
+		model->refused_by_edge = true;
 		return;
 	}
 	if (is_held_back) {
@@ -458,6 +505,7 @@ static void walk_data(struct model *model)
 	bool is_refused = random_below(4) == 0;
 
 	say("DATA");
+	model->data_refused = model->has_mail && model->saw_rcpt && (!model->has_rcpt || is_refused);
 	if (!model->has_mail || !model->saw_rcpt) {
 		expect_code(503, "DATA");
 		return;
@@ -472,7 +520,7 @@ static void walk_data(struct model *model)
 		expect_outcome("deferred backend");
 	else
 		walk_message();
-	*model = (struct model){ .said_hello = true };
+	forget_transaction(model);
 }
 
 static void walk_other(struct model *model)
@@ -487,8 +535,6 @@ static void walk_other(struct model *model)
 		{ "VRFY", 501 },
 		{ "HELP", 214 },
 		{ "EXPN b", 502 },
-		{ "STARTTLS", 502 },
-		{ "AUTH PLAIN", 502 },
 		{ "FOO", 500 },
 		{ "", 500 },
 		{ " NOOP", 500 },
@@ -499,8 +545,18 @@ static void walk_other(struct model *model)
 	};
 	unsigned which = random_below(sizeof(rows) / sizeof(rows[0]));
 	bool has_data = model->has_mail && model->has_rcpt;
+	bool is_unknown = rows[which].code == 500 || rows[which].code == 502;
 
 	say(rows[which].line);
+	if (is_unknown && model->data_refused) {
+		/* It may be the body of a client that did not look at the reply to DATA. */
+		expect_code(554, rows[which].line);
+		model_break(model, "refused edge");
+		return;
+	}
+	if (!is_unknown)
+		model->data_refused = rows[which].code == 0 && model->has_mail &&
+			model->saw_rcpt && !model->has_rcpt;
 	if (rows[which].code)
 		expect_code(rows[which].code, rows[which].line);
 	else if (has_data)
@@ -509,8 +565,83 @@ static void walk_other(struct model *model)
 		expect_code(model->saw_rcpt && model->has_mail ? 554 : 503, rows[which].line);
 }
 
+/* On every third walk STARTTLS and AUTH are there. */
+static bool offers_more(void)
+{
+	return port.auth_start == SMTP_AUTH_STARTED;
+}
+
+static void walk_tls(struct model *model)
+{
+	model->data_refused = false;
+	say("STARTTLS");
+	if (!model->said_hello || model->has_mail || (model->is_tls && offers_more())) {
+		expect_code(503, "STARTTLS");
+		return;
+	}
+	if (!offers_more() || !model->said_ehlo) {
+		expect_code(502, "STARTTLS");
+		return;
+	}
+	expect_code(220, "STARTTLS");
+	assert_int_equal(port.server.waiting, SMTP_WAITING_TLS);
+	assert_false(port.is_armed);
+	fake_port_tls(&port, true);
+	*model = (struct model){ .is_tls = true };
+}
+
+static void walk_exchange(struct model *model)
+{
+	static const int codes[] = { [SMTP_AUTH_OK] = 235, [SMTP_AUTH_REFUSED] = 535,
+		[SMTP_AUTH_MALFORMED] = 501, [SMTP_AUTH_UNAVAILABLE] = 454,
+		[SMTP_AUTH_EXPIRED] = 534 };
+	unsigned end = random_below(5);
+
+	while (random_below(2)) {
+		bool is_cancelled = random_below(4) == 0;
+		assert_false(port.is_armed);
+		fake_port_challenge(&port, STR("\xff"));
+		expect_code(334, "AUTH");
+		assert_true(port.is_armed);
+		say(is_cancelled ? "*" : "AAAA");
+		if (is_cancelled) {
+			expect_code(501, "*");
+			return;
+		}
+	}
+	fake_port_auth_done(&port, (enum smtp_auth_end)end, STR("anna"));
+	expect_code(codes[end], "AUTH");
+	model->is_auth = end == SMTP_AUTH_OK;
+}
+
+static void walk_auth(struct model *model)
+{
+	static const char *const lines[] = { "AUTH PLAIN", "AUTH PLAIN =", "auth login AAAA",
+		"AUTH PLAIN a", "AUTH" };
+	unsigned which = random_below(5);
+
+	model->data_refused = false;
+	say(lines[which]);
+	if (!model->said_hello || model->has_mail) {
+		expect_code(503, lines[which]);
+	} else if (which == 4) {
+		expect_code(501, lines[which]);
+	} else if (model->is_auth) {
+		expect_code(503, lines[which]);
+	} else if (which == 3) {
+		expect_code(501, lines[which]);
+	} else if (!offers_more()) {
+		expect_code(502, lines[which]);
+	} else {
+		walk_exchange(model);
+	}
+	assert_int_equal(port.connection.auth != NULL, model->is_auth);
+	assert_int_equal(port.connection.relaying, model->is_auth);
+}
+
 static void walk_rset(struct model *model)
 {
+	model->data_refused = false;
 	say("RSET");
 	expect_code(250, "RSET");
 	model_end(model);
@@ -520,13 +651,17 @@ static void walk_end(struct model *model)
 {
 	static const char *const ways[] = { "QUIT", "BDAT 3", "GET / HTTP/1.1" };
 	static const int codes[] = { 221, 502, 421 };
+	static const char *const outcomes[] = { NULL, "refused edge", "deferred edge" };
 	unsigned way = random_below(3);
 
 	if (random_below(20) > 0)
 		return;
 	say(ways[way]);
 	expect_code(codes[way], ways[way]);
-	model_end(model);
+	if (outcomes[way] != NULL)
+		model_break(model, outcomes[way]);
+	else
+		model_end(model);
 	model->is_over = true;
 }
 
@@ -534,7 +669,7 @@ static void walk(uint64_t seed)
 {
 	static void (*const steps[])(struct model * model) = { walk_hello, walk_mail, walk_mail,
 		walk_rcpt, walk_rcpt, walk_rcpt, walk_data, walk_data, walk_other, walk_rset,
-		walk_end };
+		walk_tls, walk_auth, walk_end };
 	struct model model = { 0 };
 	struct str line;
 
@@ -542,6 +677,12 @@ static void walk(uint64_t seed)
 	fake_port_init(&port);
 	port.is_byte_by_byte = seed % 2;
 	port.settings.limits.errors = port.settings.limits.unknown_commands = 1000;
+	port.settings.limits.auth_failures = 1000;
+	if (seed % 3 == 0) {
+		port.offer.extensions |= SMTP_EXT_STARTTLS | SMTP_EXT_AUTH;
+		port.offer.mechanisms = STR("PLAIN LOGIN");
+		port.auth_start = SMTP_AUTH_STARTED;
+	}
 	fake_port_start(&port);
 	expect_code(220, "greeting");
 	random_state = seed;
@@ -552,6 +693,7 @@ static void walk(uint64_t seed)
 		if (fake_port_take(&port.outcomes, &line))
 			fail_msg("%s: one more outcome: %.*s", fake_port_where, STR_ARG(line));
 		assert_int_equal(port.connection.transaction != NULL, model.has_mail);
+		assert_int_equal(port.connection.tls != NULL, model.is_tls);
 	}
 	fake_port_free(&port);
 }

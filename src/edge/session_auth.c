@@ -1,0 +1,265 @@
+/*
+ * AUTH: joins the dialogue to the listener's authentication service. What is offered depends on TLS;
+ * failures are held back, counted by client and by user, and logged without secrets.
+ */
+#include "base/log.h"
+#include "session_priv.h"
+
+#define OFFER_MAX 128 /* all of them fit */
+
+static const struct auth_settings *settings(const struct session *session)
+{
+	return &session->listener->settings->auth;
+}
+
+/* ---- What is offered -------------------------------------------------------------------------- */
+
+/* RFC 4954 section 4: not in the clear, but for networks that are named for it. */
+static bool is_protected(const struct session *session)
+{
+	return session->connection.tls != NULL ||
+		ipnet_list_find(&settings(session)->allow_plaintext,
+			&session->connection.remote.address.ip) != NULL;
+}
+
+static unsigned configured(const struct auth_settings *auth)
+{
+	const struct str *names = auth->mechanisms.items;
+	unsigned set = 0;
+
+	for (size_t i = 0; i < auth->mechanisms.count; i++)
+		set |= auth_mechanism_find(names[i]);
+	return auth->mechanisms.count > 0 ? set : ~0u;
+}
+
+static unsigned offered(const struct session *session)
+{
+	struct auth_service *service = session->listener->auth;
+	unsigned set = service->kind->mechanisms(service) & configured(settings(session));
+	const struct tls_state *state = stream_tls_state(&session->stream);
+
+	/* Channel binding needs TLS of our own. */
+	if (state == NULL || state->channel_binding.n == 0)
+		set &= ~(unsigned)AUTH_SCRAM_SHA_256_PLUS;
+	return set;
+}
+
+struct str session_auth_offer(struct session *session)
+{
+	static char text[OFFER_MAX]; /* used at once, by the reply to EHLO */
+	size_t n = 0;
+
+	if (session->listener->auth == NULL || session->connection.is_restricted ||
+		!is_protected(session))
+		return STR("");
+	unsigned set = offered(session);
+	for (unsigned bit = 1; bit <= AUTH_XOAUTH2; bit <<= 1) {
+		if (!(set & bit))
+			continue;
+		struct str word = auth_mechanism_word(bit);
+		if (n > 0)
+			text[n++] = ' ';
+		n += str_copy_to(word, text + n, sizeof(text) - n);
+	}
+	return str_make(text, n);
+}
+
+/* ---- The end of an attempt -------------------------------------------------------------------- */
+
+static const char *result_word(enum auth_result result)
+{
+	static const char *const words[] = {
+		[AUTH_OK] = "ok",
+		[AUTH_REFUSED] = "refused",
+		[AUTH_MALFORMED] = "malformed",
+		[AUTH_UNAVAILABLE] = "unavailable",
+		[AUTH_EXPIRED] = "expired",
+	};
+
+	return words[result];
+}
+
+static void log_failure(const struct session *session, enum auth_result result)
+{
+	char ip[IPADDR_TEXT_MAX];
+	const char *user = session->auth_user[0] ? session->auth_user : NULL;
+
+	LOG(AUTH_FAILED, log_text("uuid", session->connection.uuid),
+		log_str("listener", session->connection.listener),
+		log_text("client", ipaddr_print(&session->connection.remote.address.ip, ip)),
+		log_text("mechanism", session->server.auth_word), log_text("user", user),
+		log_text("result", result_word(result)));
+}
+
+static void tell(struct session *session, enum auth_result result)
+{
+	static const enum smtp_auth_end ends[] = {
+		[AUTH_OK] = SMTP_AUTH_OK,
+		[AUTH_REFUSED] = SMTP_AUTH_REFUSED,
+		[AUTH_MALFORMED] = SMTP_AUTH_MALFORMED,
+		[AUTH_UNAVAILABLE] = SMTP_AUTH_UNAVAILABLE,
+		[AUTH_EXPIRED] = SMTP_AUTH_EXPIRED,
+	};
+
+	smtp_server_auth_done(&session->server, ends[result], str_from(session->auth_user));
+	session_sync_reading(session);
+}
+
+static void on_delay_over(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (session->phase == PHASE_DIALOGUE)
+		tell(session, session->auth_result);
+}
+
+static void count_failure(struct session *session)
+{
+	struct auth_guard *guard = &session->edge->auth_guard;
+	uint64_t window = settings(session)->failure_window_ms, now = session_now_ms(session);
+	char ip[IPADDR_TEXT_MAX];
+
+	auth_guard_failed(guard, 'c',
+		str_from(ipaddr_print(&session->connection.remote.address.ip, ip)), window, now);
+	if (session->auth_user[0])
+		auth_guard_failed(guard, 'u', str_from(session->auth_user), window, now);
+}
+
+static bool is_limited(const struct session *session, struct str user)
+{
+	const struct auth_settings *auth = settings(session);
+	const struct auth_guard *guard = &session->edge->auth_guard;
+	uint64_t now = loop_now_ms(session->edge->loop);
+	char ip[IPADDR_TEXT_MAX];
+
+	if (user.n > 0)
+		return auth_guard_is_limited(guard, 'u', user, auth->failures_per_user,
+			auth->failure_window_ms, now);
+	return auth_guard_is_limited(guard, 'c',
+		str_from(ipaddr_print(&session->connection.remote.address.ip, ip)),
+		auth->failures_per_client, auth->failure_window_ms, now);
+}
+
+static void log_limited(const struct session *session)
+{
+	char ip[IPADDR_TEXT_MAX];
+
+	LOG(AUTH_LIMITED, log_text("uuid", session->connection.uuid),
+		log_str("listener", session->connection.listener),
+		log_text("client", ipaddr_print(&session->connection.remote.address.ip, ip)));
+}
+
+static void hold_back(struct session *session, enum auth_result result)
+{
+	session->auth_result = result;
+	timer_set(&session->auth_delay, settings(session)->failure_delay_ms);
+}
+
+/* A name that is cut would be somebody else's. */
+static enum auth_result keep_user(struct session *session, enum auth_result result, struct str user)
+{
+	bool fits = user.n < sizeof(session->auth_user);
+
+	session->auth_user[0] = '\0';
+	if (fits)
+		str_copy_to(user, session->auth_user, sizeof(session->auth_user));
+	return result == AUTH_OK && !fits ? AUTH_REFUSED : result;
+}
+
+static void on_done(void *ctx, enum auth_result result, struct str user)
+{
+	struct session *session = ctx;
+	bool is_guessed_at = user.n > 0 && is_limited(session, user);
+
+	session->auth = NULL;
+	result = keep_user(session, result, user);
+	if (result != AUTH_OK)
+		log_failure(session, result);
+	if (result != AUTH_OK && result != AUTH_UNAVAILABLE)
+		count_failure(session);
+	/* While a user is being guessed at the right password is answered, and as late, as the wrong
+	 * ones are: else the answer would tell which it is. */
+	if (is_guessed_at && result != AUTH_UNAVAILABLE) {
+		log_limited(session);
+		hold_back(session, AUTH_UNAVAILABLE);
+	} else if (result == AUTH_OK || result == AUTH_UNAVAILABLE) {
+		tell(session, result);
+	} else {
+		hold_back(session, result);
+	}
+}
+
+static void on_challenge(void *ctx, struct str bytes)
+{
+	struct session *session = ctx;
+
+	smtp_server_auth_challenge(&session->server, bytes);
+	session_sync_reading(session);
+}
+
+static const struct auth_port port = {
+	.challenge = on_challenge,
+	.done = on_done,
+};
+
+/* ---- The dialogue's wishes -------------------------------------------------------------------- */
+
+enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const struct str *initial)
+{
+	struct session *session = ctx;
+	const struct connection *connection = &session->connection;
+	struct auth_service *service = session->listener->auth;
+	const struct tls_state *state = stream_tls_state(&session->stream);
+
+	if (service == NULL)
+		return SMTP_AUTH_NOT_HERE;
+	if (!is_protected(session))
+		return SMTP_AUTH_NEEDS_TLS;
+	unsigned bit = auth_mechanism_find(mechanism) & offered(session);
+	if (bit == 0)
+		return SMTP_AUTH_NO_MECHANISM;
+	if (is_limited(session, STR(""))) {
+		log_limited(session);
+		return SMTP_AUTH_NOT_AVAILABLE;
+	}
+	struct auth_client client = {
+		.remote = connection->remote.address,
+		.local = connection->local.address,
+		.session = str_from(connection->uuid),
+		.is_tls = connection->tls != NULL,
+		.tls_sni = connection->tls ? connection->tls->sni : STR(""),
+		/* A client that was not offered -PLUS must be free to say so (RFC 5802 section 6). */
+		.channel_binding = offered(session) & AUTH_SCRAM_SHA_256_PLUS
+			? state->channel_binding
+			: STR(""),
+	};
+	session->auth_user[0] = '\0';
+	session->auth = service->kind->begin(service, bit, initial, &client, &port, session);
+	return session->auth ? SMTP_AUTH_STARTED : SMTP_AUTH_NOT_AVAILABLE;
+}
+
+void session_auth_respond(void *ctx, struct str response)
+{
+	struct session *session = ctx;
+
+	session->listener->auth->kind->respond(session->auth, response);
+}
+
+void session_auth_cancel(void *ctx)
+{
+	session_auth_over(ctx);
+}
+
+void session_auth_init(struct session *session)
+{
+	timer_init(&session->auth_delay, session->edge->loop, on_delay_over, session);
+}
+
+void session_auth_over(struct session *session)
+{
+	timer_clear(&session->auth_delay);
+	if (session->auth == NULL)
+		return;
+	session->listener->auth->kind->cancel(session->auth);
+	session->auth = NULL;
+}

@@ -1,0 +1,82 @@
+/*
+ * What the files of a session share: session.c (life, intake, dialogue), session_tls.c (handshakes)
+ * and session_auth.c (AUTH).
+ */
+#ifndef EDGE_SESSION_PRIV_H
+#define EDGE_SESSION_PRIV_H
+
+#include "auth/auth.h"
+#include "edge/edge.h"
+#include "edge/forward.h"
+#include "edge/intake.h"
+#include "edge/session.h"
+#include "net/stream.h"
+#include "policy/run.h"
+
+#define AUTH_USER_MAX 256
+
+enum session_phase {
+	PHASE_INTAKE,   /* the PROXY header */
+	PHASE_HANDSHAKE, /* TLS from the first byte */
+	PHASE_DIALOGUE,
+	PHASE_LINGER,   /* the last reply was sent; the client is given time to read it */
+	PHASE_OVER,
+};
+
+struct session {
+	LIST_ENTRY(session) link;
+	struct edge *edge;
+	struct edge_listener *listener;
+	enum session_phase phase;
+	struct stream stream;
+	struct endpoint peer, local;
+	struct intake intake;
+	struct task start_task;
+	struct timer deadline;        /* of the intake, the client's next command, the lingering */
+	struct timer session_deadline;
+	struct timer policy_timer;
+	struct connection connection;
+	struct smtp_server server;
+	struct policy_run run;
+	bool is_deciding; /* a check's verdict is being told to the dialogue */
+	struct resolver_question *name_question;
+	struct forward *forward;      /* NULL until the first recipient */
+	struct auth_attempt *auth;    /* NULL: none under way */
+	struct timer auth_delay;      /* a refusal that is held back */
+	enum auth_result auth_result; /* … and which */
+	char auth_user[AUTH_USER_MAX]; /* as far as known; empty: not */
+	enum ending ending;
+	bool is_shaking_hands;        /* counted in edge->handshakes */
+	bool is_feeding;              /* the dialogue is being given what the stream holds */
+	bool is_counted;              /* in edge->clients */
+	bool has_received;            /* our Received: field has gone to the backend */
+	bool was_silent;              /* intake: the wait for the first byte is over */
+	bool was_refused;             /* by the intake */
+	bool hint_given;
+};
+
+uint64_t session_now_ms(void *ctx);
+/* Ends the session at once: log, trace, and everything that belongs to it. */
+void session_over(struct session *session);
+/* Reading goes on exactly while the dialogue wants to hear the client. */
+void session_sync_reading(struct session *session);
+/* The dialogue begins: after the intake, and after the handshake where TLS comes first. */
+void session_start_dialogue(struct session *session);
+
+/* session_tls.c */
+bool session_tls_is_available(void *ctx);
+void session_start_tls(void *ctx);          /* after STARTTLS */
+void session_start_implicit_tls(struct session *session);
+void session_tls_timeout(struct session *session); /* the handshake's deadline has passed */
+void session_tls_over(struct session *session);    /* the session ends */
+
+/* session_auth.c */
+enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const struct str *initial);
+void session_auth_respond(void *ctx, struct str response);
+void session_auth_cancel(void *ctx);
+void session_auth_init(struct session *session);
+void session_auth_over(struct session *session);
+/* The mechanisms that this client may be offered now, separated by spaces; empty: no AUTH. */
+struct str session_auth_offer(struct session *session);
+
+#endif
