@@ -49,11 +49,11 @@ static void test_replies(void **state)
 		/* The class must fit the step: a 250 to DATA is no 354. At the end only 250 says that
 		 * the message was taken; what other 2xx and 3xx say nobody knows. */
 		{ "250 2.0.0 Ok", 250, PASSED, PASSED, REPLY_BACKEND_PROTOCOL, PASSED },
-		{ "251 2.1.5 will forward", 251, PASSED, PASSED, REPLY_BACKEND_PROTOCOL, 
+		{ "251 2.1.5 will forward", 251, PASSED, PASSED, REPLY_BACKEND_PROTOCOL,
 			REPLY_OUTCOME_UNKNOWN },
-		{ "200 Ok", 200, PASSED, PASSED, REPLY_BACKEND_PROTOCOL, 
+		{ "200 Ok", 200, PASSED, PASSED, REPLY_BACKEND_PROTOCOL,
 			REPLY_OUTCOME_UNKNOWN },
-		{ "299-a\r\n299 b", 299, PASSED, PASSED, REPLY_BACKEND_PROTOCOL, 
+		{ "299-a\r\n299 b", 299, PASSED, PASSED, REPLY_BACKEND_PROTOCOL,
 			REPLY_OUTCOME_UNKNOWN },
 		{ "354 go", 354, REPLY_BACKEND_PROTOCOL, REPLY_BACKEND_PROTOCOL, PASSED,
 			REPLY_OUTCOME_UNKNOWN },
