@@ -82,7 +82,7 @@ int log_open(const char *target, enum log_format format, enum log_level level,
 int log_reopen(struct err *err);
 
 /* Gives the file to another user, before privileges are given up. */
-void log_give_to(uid_t user, gid_t group);
+int log_give_to(uid_t user, gid_t group, struct err *err);
 
 bool log_wants(enum log_event event);
 

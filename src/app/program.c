@@ -315,6 +315,14 @@ static int mark_own_servers(struct program *program, struct err *err)
 	return 0;
 }
 
+/* What root has made must stay ours when it is opened anew. */
+static int give_files(const struct program *program, uid_t user, gid_t group, struct err *err)
+{
+	if (program->edge.trace_fd >= 0 && fchown(program->edge.trace_fd, user, group) < 0)
+		return err_errno(err, "user: cannot give the trace away");
+	return log_give_to(user, group, err);
+}
+
 /* Nothing that comes from outside is handled as root. */
 static int give_up_privileges(struct program *program, struct err *err)
 {
@@ -326,10 +334,8 @@ static int give_up_privileges(struct program *program, struct err *err)
 	const struct passwd *entry = getpwnam(user.p);
 	if (entry == NULL)
 		return err_set(err, "user: there is no user %s", user.p);
-	/* What root has made must stay ours when it is opened anew. */
-	if (program->edge.trace_fd >= 0)
-		(void)fchown(program->edge.trace_fd, entry->pw_uid, entry->pw_gid);
-	log_give_to(entry->pw_uid, entry->pw_gid);
+	if (give_files(program, entry->pw_uid, entry->pw_gid, err) < 0)
+		return -1;
 	if (initgroups(user.p, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 ||
 		setuid(entry->pw_uid) < 0)
 		return err_errno(err, "user: cannot become %s", user.p);

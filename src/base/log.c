@@ -144,10 +144,11 @@ int log_open(const char *target, enum log_format format, enum log_level level, c
 	return 0;
 }
 
-void log_give_to(uid_t user, gid_t group)
+int log_give_to(uid_t user, gid_t group, struct err *err)
 {
-	if (logger.path != NULL)
-		(void)fchown(logger.sink.fd, user, group);
+	if (logger.path != NULL && fchown(logger.sink.fd, user, group) < 0)
+		return err_errno(err, "cannot give the log %s away", logger.path);
+	return 0;
 }
 
 int log_reopen(struct err *err)
