@@ -53,7 +53,8 @@ struct auth_port {
 	/* A challenge for the client, not yet in base64. */
 	void (*challenge)(void *ctx, struct str bytes);
 	/* The attempt is over and must not be used any more. `user` is the name that was
-	 * authenticated, with AUTH_OK only; a view good during the call. */
+	 * authenticated, with AUTH_OK; with a refusal the name that was tried, where the service
+	 * knows it; else empty. A view good during the call. */
 	void (*done)(void *ctx, enum auth_result result, struct str user);
 };
 

@@ -86,6 +86,17 @@ static int raise_descriptors(struct program *program, struct err *err)
 	return 0;
 }
 
+/* A core dump would hold passwords, keys and mail. */
+static int forbid_cores(struct program *program, struct err *err)
+{
+	struct rlimit none = { 0, 0 };
+
+	(void)program;
+	if (setrlimit(RLIMIT_CORE, &none) < 0)
+		return err_errno(err, "cannot forbid core dumps");
+	return 0;
+}
+
 static int open_trace(struct program *program, struct err *err)
 {
 	struct str path = program->settings->log.trace;
@@ -481,6 +492,7 @@ static const struct {
 	{ open_log, EX_OSERR },
 	{ catch_signals, EX_OSERR },
 	{ raise_descriptors, EX_OSERR },
+	{ forbid_cores, EX_OSERR },
 	{ open_trace, EX_OSERR },
 	{ start_resolver, EX_OSERR },
 	{ make_plans, EX_SOFTWARE },

@@ -95,7 +95,7 @@ static void finish(void *ctx)
 	void *owner = attempt->ctx;
 	enum auth_result result = attempt->result;
 	char name[SASL_NAME_MAX] = "";
-	struct str user = str_make(name, result == AUTH_OK ? attempt->user_n : 0);
+	struct str user = str_make(name, result == AUTH_UNAVAILABLE ? 0 : attempt->user_n);
 
 	memcpy(name, attempt->user, user.n);
 	free_attempt(attempt);
@@ -351,6 +351,17 @@ static enum auth_result failure(struct str fields)
 	return AUTH_REFUSED;
 }
 
+/* For the limits of a user; the server need not say it. */
+static void keep_tried_user(struct auth_attempt *attempt, struct str fields)
+{
+	struct str value;
+
+	if (!dovecot_parameter(fields, STR("user"), &value) ||
+		!dovecot_unescape(value, attempt->user, sizeof(attempt->user), &attempt->user_n) ||
+		!is_user(str_make(attempt->user, attempt->user_n)))
+		attempt->user_n = 0;
+}
+
 /* FAIL TAB id [TAB parameter]… */
 static bool take_failure(struct dovecot *dovecot, struct str fields)
 {
@@ -358,8 +369,10 @@ static bool take_failure(struct dovecot *dovecot, struct str fields)
 
 	if (!take_id(dovecot, &fields, &attempt))
 		return false;
-	if (attempt != NULL)
-		end(attempt, failure(fields));
+	if (attempt == NULL)
+		return true;
+	keep_tried_user(attempt, fields);
+	end(attempt, failure(fields));
 	return true;
 }
 

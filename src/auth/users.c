@@ -72,7 +72,7 @@ static void finish(struct auth_attempt *attempt)
 	void *ctx = attempt->ctx;
 	enum auth_result result = attempt->result;
 	char name[SASL_NAME_MAX] = "";
-	struct str user = str_make(name, result == AUTH_OK ? attempt->name_n : 0);
+	struct str user = str_make(name, result == AUTH_UNAVAILABLE ? 0 : attempt->name_n);
 
 	memcpy(name, attempt->name, user.n);
 	free_attempt(attempt);

@@ -221,6 +221,8 @@ static const char *state_word(const struct forward *forward)
 		return "TLS";
 	if (forward->state == FORWARD_BODY)
 		return "message";
+	if (forward->state == FORWARD_GREETING && smtp_client_pending(&forward->client) == 0)
+		return smtp_client_step_word(SMTP_CLIENT_EHLO);
 	if (forward->state != FORWARD_CLOSED && smtp_client_pending(&forward->client) > 0)
 		return smtp_client_step_word(smtp_client_step(&forward->client));
 	return "idle";
