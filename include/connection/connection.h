@@ -90,7 +90,7 @@ struct hello {
 struct tls_info {
 	bool offloaded;
 	struct str version, cipher, sni;
-	/* The client's certificate, on TLS of our own. */
+	/* The client's certificate; from the balancer only its common name is known. */
 	bool client_certificate, client_verified;
 	struct str client_subject, client_fingerprint;
 };

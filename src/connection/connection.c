@@ -146,6 +146,9 @@ static void set_offloaded_tls(struct connection *connection)
 		.version = proxy->tls.version,
 		.cipher = proxy->tls.cipher,
 		.sni = proxy->authority,
+		.client_certificate = proxy->tls.client_certificate,
+		.client_verified = proxy->tls.certificate_verified,
+		.client_subject = proxy->tls.cn,
 	};
 }
 

@@ -116,3 +116,22 @@ def auth_scram(client, name, password, initial=True, gs2="n,,", mechanism="SCRAM
         return reply
     assert exchange.server_is_right(base64.b64decode(reply.text))
     return client.command("")
+
+
+def xoauth2(name, token):
+    return encode(f"user={name}\1auth=Bearer {token}\1\1")
+
+
+def oauthbearer(name, token, host="mx.example.net", port=587):
+    """RFC 7628."""
+    return encode(f"n,a={name},\1host={host}\1port={port}\1auth=Bearer {token}\1\1")
+
+
+def shapes(secret):
+    """How a secret could be written: as it is, and within base64 at each offset."""
+    found = {secret}
+    for offset in range(3):
+        text = encode("x" * offset + secret)
+        # What is shared by all that contain it at this offset: without the edges.
+        found.add(text[4 if offset else 0:-4].rstrip("="))
+    return {shape for shape in found if len(shape) >= 8}

@@ -412,6 +412,11 @@ static void test_offloaded_tls(void **state)
 	assert_str_equal(connection.tls->version, STR("TLSv1.3"));
 	assert_str_equal(connection.tls->cipher, STR("AES"));
 	assert_str_equal(connection.tls->sni, STR("sni.example"));
+	assert_int_equal(connection.tls->client_certificate,
+		connection.proxy.tls.client_certificate);
+	assert_int_equal(connection.tls->client_verified,
+		connection.proxy.tls.certificate_verified);
+	assert_str_equal(connection.tls->client_subject, connection.proxy.tls.cn);
 	connection_free(&connection);
 
 	header.ssl.client = 0; /* the TLV is there, but the client spoke in clear */

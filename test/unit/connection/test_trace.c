@@ -146,7 +146,7 @@ static void test_proxy_tls_and_auth(void **state)
 	assert_json(line, "proxy.tls.cn", "null");
 	assert_json(line, "tls",
 		"{\"offloaded\":true,\"version\":\"TLSv1.2\",\"cipher\":null,\"sni\":null,"
-		"\"client_certificate\":false,\"client_verified\":false,\"client_subject\":null,"
+		"\"client_certificate\":true,\"client_verified\":false,\"client_subject\":null,"
 		"\"client_fingerprint\":null}");
 	assert_json(line, "auth", "{\"mechanism\":\"PLAIN\",\"user\":\"anna\"}");
 	assert_json(line, "ms", "0"); /* a clock before the start is no huge number */
