@@ -29,13 +29,13 @@ struct dns_settings {
 
 struct settings {
 	struct str hostname;
-	uint64_t workers; /* 0: auto */
-	struct str user;  /* empty: stay who we are */
+	uint64_t workers;           /* 0: auto */
+	struct str user;            /* empty: stay who we are */
 	struct conf_list listeners; /* of struct listener_settings */
 	struct relay_settings relay;
-	struct conf_list plans;     /* of struct policy_plan */
-	struct conf_list backends;  /* of struct backend_settings */
-	struct conf_list routes;    /* of struct route_settings */
+	struct conf_list plans;    /* of struct policy_plan */
+	struct conf_list backends; /* of struct backend_settings */
+	struct conf_list routes;   /* of struct route_settings */
 	struct limits_settings limits;
 	struct timeouts_settings timeouts;
 	struct dns_settings dns;

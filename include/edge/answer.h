@@ -27,7 +27,7 @@ struct answer {
  *  - a 2xx or 3xx to the whole message that is not 250 is our OUTCOME_UNKNOWN;
  *  - everything else goes on as it is, by the backend.
  */
-void answer_from_reply(struct answer *answer, enum smtp_client_step step,
-	const struct smtp_reply *reply);
+void answer_from_reply(
+	struct answer *answer, enum smtp_client_step step, const struct smtp_reply *reply);
 
 #endif

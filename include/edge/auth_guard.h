@@ -30,8 +30,8 @@ void auth_guard_init(struct auth_guard *guard);
 void auth_guard_free(struct auth_guard *guard);
 
 /* `what` is 'c' for a client, whose address `who` is, or 'u' for a user. */
-void auth_guard_failed(struct auth_guard *guard, char what, struct str who, uint64_t window_ms,
-	uint64_t now_ms);
+void auth_guard_failed(
+	struct auth_guard *guard, char what, struct str who, uint64_t window_ms, uint64_t now_ms);
 /* Have there been `limit` failures or more within the window? 0: no limit. */
 bool auth_guard_is_limited(const struct auth_guard *guard, char what, struct str who,
 	uint64_t limit, uint64_t window_ms, uint64_t now_ms);

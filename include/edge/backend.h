@@ -24,10 +24,10 @@ struct server {
 	struct endpoint address;
 	char name[ENDPOINT_TEXT_MAX];
 	struct smtp_capabilities capabilities;
-	bool is_ourselves;        /* its address is that of a listener of ours: mail would go round */
-	bool is_known;            /* it has answered EHLO at least once */
+	bool is_ourselves; /* its address is that of a listener of ours: mail would go round */
+	bool is_known;     /* it has answered EHLO at least once */
 	uint64_t avoided_until_ms; /* 0: not */
-	unsigned connections;     /* open from us now */
+	unsigned connections;      /* open from us now */
 };
 
 struct backend {
@@ -36,7 +36,8 @@ struct backend {
 	struct server *servers;
 	size_t server_count;
 	unsigned turn; /* of roundrobin */
-	LIST_HEAD(, forward) leaving; /* for edge/forward.c: released, waiting for the answer to QUIT */
+	LIST_HEAD(, forward)
+	leaving; /* for edge/forward.c: released, waiting for the answer to QUIT */
 };
 
 struct route_table {
@@ -57,18 +58,18 @@ struct server_choice {
 
 /* The best server for this client that was not tried yet; it then counts as tried. NULL: all have
  * been. */
-struct server *backend_choose(struct backend *backend, const struct ipaddr *client,
-	uint64_t now_ms, struct server_choice *choice);
+struct server *backend_choose(struct backend *backend, const struct ipaddr *client, uint64_t now_ms,
+	struct server_choice *choice);
 
 /* What comes after a server's EHLO reply, by tls.mode. */
 enum tls_step {
 	TLS_STEP_NONE,      /* go on as we are */
 	TLS_STEP_PLAINTEXT, /* go on without TLS, although it was wished for: say so in the log */
 	TLS_STEP_STARTTLS,
-	TLS_STEP_REFUSE,    /* not without TLS */
+	TLS_STEP_REFUSE, /* not without TLS */
 };
-enum tls_step backend_tls_step(const struct backend *backend,
-	const struct smtp_capabilities *capabilities, bool is_tls);
+enum tls_step backend_tls_step(
+	const struct backend *backend, const struct smtp_capabilities *capabilities, bool is_tls);
 /* The same when STARTTLS was refused, or the handshake failed. */
 enum tls_step backend_tls_failed(const struct backend *backend);
 
@@ -82,7 +83,7 @@ struct backend *route_find(const struct route_table *table, const struct connect
 
 /* What may be offered to a client of this listener: our own extensions, and of the others those
  * that every server that can be reached through its routes is known to have. */
-struct smtp_offer route_offer(const struct route_table *table, struct str listener,
-	const struct limits_settings *limits);
+struct smtp_offer route_offer(
+	const struct route_table *table, struct str listener, const struct limits_settings *limits);
 
 #endif

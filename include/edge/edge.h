@@ -42,7 +42,7 @@ struct edge {
 	struct session_list sessions;
 	size_t session_count;
 	size_t client_count; /* of them, those of clients: neither in the intake nor restricted */
-	int trace_fd; /* -1: no trace */
+	int trace_fd;        /* -1: no trace */
 	bool traces_restricted;
 };
 
@@ -51,8 +51,8 @@ struct edge_listener {
 	struct edge *edge;
 	const struct listener_settings *settings;
 	const struct policy_plan *plan;
-	const struct tls_slot *tls;  /* with tls.mode other than off */
-	struct auth_service *auth;   /* NULL: no AUTH here */
+	const struct tls_slot *tls; /* with tls.mode other than off */
+	struct auth_service *auth;  /* NULL: no AUTH here */
 	struct listener listener;
 };
 

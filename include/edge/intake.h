@@ -28,20 +28,21 @@ struct intake {
 	bool is_checker; /* a connection without a header is a health check */
 
 	/* Results. */
-	struct proxy_header *header; /* of CLIENT and RESTRICTED; NULL: no header came. Its texts are
+	struct proxy_header
+		*header; /* of CLIENT and RESTRICTED; NULL: no header came. Its texts are
 	                                views of the bytes that were fed last. The caller's to give. */
-	size_t taken;                /* bytes of the header */
+	size_t taken;    /* bytes of the header */
 	enum ending ending;
-	const char *word, *text;     /* static */
+	const char *word, *text; /* static */
 };
 
 /* Looks at the peer alone. INTAKE_WAIT: a header may come. */
-enum intake_decision intake_begin(struct intake *intake, const struct listener_settings *settings,
-	const struct ipaddr *peer);
+enum intake_decision intake_begin(
+	struct intake *intake, const struct listener_settings *settings, const struct ipaddr *peer);
 
 /* `bytes` is everything that has arrived so far; `header` is filled when one is complete. */
-enum intake_decision intake_feed(struct intake *intake, struct str bytes,
-	struct proxy_header *header);
+enum intake_decision intake_feed(
+	struct intake *intake, struct str bytes, struct proxy_header *header);
 
 /* How long to wait for the first byte before intake_silence(), and for the whole header before
  * intake_timeout(), counted from accept. 0: no such wait. */

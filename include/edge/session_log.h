@@ -21,10 +21,10 @@ void session_log_connection(const struct edge *edge, const struct connection *co
 	const struct endpoint *peer, enum ending ending, enum policy_stage stage, uint64_t bytes_in,
 	uint64_t now_ms);
 /* The trace line alone: of a connection that the intake refused, too. */
-void session_trace(const struct edge *edge, const struct connection *connection,
-	enum ending ending, uint64_t now_ms);
+void session_trace(const struct edge *edge, const struct connection *connection, enum ending ending,
+	uint64_t now_ms);
 /* The intake refused the connection; `bytes` are the first that came. */
-void session_log_refused(const struct intake *intake, const struct endpoint *peer,
-	struct str bytes);
+void session_log_refused(
+	const struct intake *intake, const struct endpoint *peer, struct str bytes);
 
 #endif

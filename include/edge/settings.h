@@ -31,7 +31,7 @@ enum tls_fallback { TLS_FALLBACK_NOT_OFFERED, TLS_FALLBACK_ALWAYS };
 
 /* TLS towards clients. */
 struct tls_settings {
-	int mode; /* enum tls_mode */
+	int mode;                      /* enum tls_mode */
 	struct str certificate, key;   /* paths: one certificate, … */
 	struct conf_list certificates; /* of struct tls_certificate: … or several, chosen by SNI */
 	int min_version;               /* enum tls_version */
@@ -49,10 +49,10 @@ struct backend_tls_settings {
 
 /* AUTH on a listener; without a service there is none. */
 struct auth_settings {
-	bool required;               /* no MAIL without it */
-	struct str users;            /* a file … */
-	struct str sasl;             /* … or a Dovecot auth server: "unix:PATH", "inet:ADDRESS:PORT" */
-	struct conf_list mechanisms; /* of struct str; empty: all that the service has */
+	bool required;    /* no MAIL without it */
+	struct str users; /* a file … */
+	struct str sasl;  /* … or a Dovecot auth server: "unix:PATH", "inet:ADDRESS:PORT" */
+	struct conf_list mechanisms;       /* of struct str; empty: all that the service has */
 	struct ipnet_list allow_plaintext; /* networks that may use it without TLS */
 	uint64_t failure_delay_ms, timeout_ms;
 	uint64_t failures_per_client, failures_per_user, failure_window_ms;
@@ -66,8 +66,8 @@ struct listener_settings {
 	struct ipnet_list health_checkers;
 	struct tls_settings tls;
 	struct auth_settings auth;
-	struct str plan;       /* name; empty: the default plan */
-	int bare_newline;      /* enum bare_newline, for everybody */
+	struct str plan;  /* name; empty: the default plan */
+	int bare_newline; /* enum bare_newline, for everybody */
 	struct ipnet_list normalise_networks;
 };
 

@@ -10,8 +10,8 @@
 #include "net/tls.h"
 
 struct tls_slot {
-	struct str name; /* of the listener or backend, for the log */
-	const struct tls_settings *server;         /* one of the two */
+	struct str name;                   /* of the listener or backend, for the log */
+	const struct tls_settings *server; /* one of the two */
 	const struct backend_tls_settings *client;
 	struct tls_context *context;
 	uint64_t files_state; /* when the context was made, or a change was found broken */

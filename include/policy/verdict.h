@@ -29,8 +29,8 @@ enum verdict_kind {
 
 struct verdict {
 	enum verdict_kind kind;
-	enum reply_id reply;  /* of DEFER, REJECT and HANGUP */
-	struct str detail;    /* fills the hole {detail} of the reply; a view, good during the call */
+	enum reply_id reply; /* of DEFER, REJECT and HANGUP */
+	struct str detail; /* fills the hole {detail} of the reply; a view, good during the call */
 };
 
 /* "CONNECT", "HELO", "MAIL", "RCPT", "DATA", "END-OF-MESSAGE": as logs say it. */

@@ -46,18 +46,18 @@ enum smtp_waiting {
 
 /* Limits and deadlines of the dialogue; the settings `limits` and `timeouts`. */
 struct smtp_limits {
-	uint64_t message_size;     /* bytes, as decoded */
-	uint64_t message_line;     /* bytes of one line of a message */
-	uint64_t message_header;   /* bytes of the header section */
-	uint64_t received;         /* Received: lines */
-	uint64_t recipients;       /* accepted, a transaction */
+	uint64_t message_size;         /* bytes, as decoded */
+	uint64_t message_line;         /* bytes of one line of a message */
+	uint64_t message_header;       /* bytes of the header section */
+	uint64_t received;             /* Received: lines */
+	uint64_t recipients;           /* accepted, a transaction */
 	uint64_t recipients_overshoot; /* RCPT commands beyond `recipients` before we close */
-	uint64_t transactions;     /* a connection */
-	uint64_t errors;           /* protocol errors, a connection */
-	uint64_t unknown_commands; /* a connection */
-	uint64_t idle_commands;    /* commands without a message since the last message */
-	uint64_t command_line;     /* bytes, line end included */
-	uint64_t auth_failures;    /* a connection */
+	uint64_t transactions;         /* a connection */
+	uint64_t errors;               /* protocol errors, a connection */
+	uint64_t unknown_commands;     /* a connection */
+	uint64_t idle_commands;        /* commands without a message since the last message */
+	uint64_t command_line;         /* bytes, line end included */
+	uint64_t auth_failures;        /* a connection */
 };
 
 struct smtp_timeouts {
@@ -73,9 +73,9 @@ struct smtp_server_settings {
 
 /* What the client may be offered now: our own and what every reachable backend can keep. */
 struct smtp_offer {
-	unsigned extensions; /* set of enum smtp_extension */
-	uint64_t size;       /* of SIZE */
-	bool one_destination; /* recipients may lead to different backends: RCPTDOMAINMAX=1 */
+	unsigned extensions;   /* set of enum smtp_extension */
+	uint64_t size;         /* of SIZE */
+	bool one_destination;  /* recipients may lead to different backends: RCPTDOMAINMAX=1 */
 	struct str mechanisms; /* of AUTH, separated by spaces; with SMTP_EXT_AUTH */
 };
 
@@ -104,7 +104,7 @@ enum smtp_auth_end {
 struct smtp_answer {
 	const struct smtp_reply *reply; /* the backend's words; NULL: ours, `own` */
 	enum reply_id own;
-	enum outcome_by by;             /* who refused, when it is a refusal */
+	enum outcome_by by; /* who refused, when it is a refusal */
 };
 
 struct smtp_server_port {
@@ -138,8 +138,8 @@ struct smtp_server_port {
 	/* AUTH: begins an exchange (`initial` is NULL without an initial response), goes on, gives up.
 	 * The answers are smtp_server_auth_challenge() and smtp_server_auth_done(), never from inside.
 	 * What is passed holds secrets and is wiped after the call. */
-	enum smtp_auth_start (*auth_begin)(void *ctx, struct str mechanism,
-		const struct str *initial);
+	enum smtp_auth_start (*auth_begin)(
+		void *ctx, struct str mechanism, const struct str *initial);
 	void (*auth_respond)(void *ctx, struct str response);
 	void (*auth_cancel)(void *ctx);
 	/* Have bytes arrived that were not taken yet? Where a command must be the last of its group,
@@ -174,31 +174,31 @@ struct smtp_server {
 
 	/* Everything below is for smtp/server*.c. */
 	uint8_t state, waiting, stage;
-	enum smtp_verb verb;          /* of the command under way */
-	bool data_is_refused;         /* … and nothing known was said since: a body may come */
-	bool is_skipping_line;        /* the rest of a line that was too long */
-	bool skipped_cr;              /* … whose last byte so far is CR */
-	bool has_more;                /* bytes stood behind the command in the same piece of input */
-	bool body_is_lost;            /* the message will be refused: swallow it */
-	bool end_is_forwarded;        /* the backend was told the end: only its answer counts now */
-	bool requires_auth;           /* no MAIL without AUTH */
-	bool in_auth;                 /* an exchange is under way: lines are responses */
+	enum smtp_verb verb;   /* of the command under way */
+	bool data_is_refused;  /* … and nothing known was said since: a body may come */
+	bool is_skipping_line; /* the rest of a line that was too long */
+	bool skipped_cr;       /* … whose last byte so far is CR */
+	bool has_more;         /* bytes stood behind the command in the same piece of input */
+	bool body_is_lost;     /* the message will be refused: swallow it */
+	bool end_is_forwarded; /* the backend was told the end: only its answer counts now */
+	bool requires_auth;    /* no MAIL without AUTH */
+	bool in_auth;          /* an exchange is under way: lines are responses */
 	uint64_t auth_failures;
 	struct str auth_mechanism, auth_initial; /* views, between check and apply */
-	char auth_word[32];           /* the mechanism of the exchange, in capitals */
-	bool normalises;              /* bare line ends become CR LF instead of a refusal */
-	int lost_code;                /* of the backend's refusal while the body streamed */
+	char auth_word[32];                      /* the mechanism of the exchange, in capitals */
+	bool normalises; /* bare line ends become CR LF instead of a refusal */
+	int lost_code;   /* of the backend's refusal while the body streamed */
 	enum outcome_by lost_by;
 	size_t skipped;
 	uint64_t unknown_commands, idle_commands, rcpt_commands;
 	struct smtp_offer offer;
 	struct smtp_held held[POLICY_MAIL + 1];
-	struct hello hello_before;    /* while a new one is under question */
-	struct dot *dot;              /* in the transaction's arena, from DATA on */
-	int refusal_code;             /* last refusal of this transaction, 0: none */
+	struct hello hello_before; /* while a new one is under question */
+	struct dot *dot;           /* in the transaction's arena, from DATA on */
+	int refusal_code;          /* last refusal of this transaction, 0: none */
 	enum outcome_by refusal_by;
-	struct buf refusal;           /* the reply, all lines */
-	bool is_stopped;              /* to be ended when the backend has answered */
+	struct buf refusal; /* the reply, all lines */
+	bool is_stopped;    /* to be ended when the backend has answered */
 	enum reply_id stop_reply;
 	enum ending stop_ending;
 };

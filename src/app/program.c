@@ -163,7 +163,8 @@ static int make_backends(struct program *program, struct err *err)
 	for (size_t i = 0; i < list->count; i++) {
 		struct backend *backend = &program->backends[program->backend_count++];
 		backend_init(backend, &settings[i]);
-		if (tls_slot_open_client(&backend->tls, settings[i].name, &settings[i].tls, err) < 0)
+		if (tls_slot_open_client(&backend->tls, settings[i].name, &settings[i].tls, err) <
+			0)
 			return -1;
 	}
 	return 0;
@@ -176,8 +177,8 @@ static int open_tls(struct program *program, struct err *err)
 
 	program->tls_slots = xcalloc(list->count, sizeof(*program->tls_slots));
 	for (size_t i = 0; i < list->count; i++)
-		if (tls_slot_open_server(&program->tls_slots[i], listeners[i].name,
-			    &listeners[i].tls, err) < 0)
+		if (tls_slot_open_server(
+			    &program->tls_slots[i], listeners[i].name, &listeners[i].tls, err) < 0)
 			return -1;
 	return 0;
 }
@@ -226,7 +227,8 @@ static int make_edge(struct program *program, struct err *err)
 	return 0;
 }
 
-static void on_accepted(void *ctx, int fd, const struct endpoint *peer, const struct endpoint *local)
+static void on_accepted(
+	void *ctx, int fd, const struct endpoint *peer, const struct endpoint *local)
 {
 	session_new(ctx, fd, peer, local);
 }
@@ -244,13 +246,14 @@ static const struct listener_events listener_events = {
 	.failed = on_accept_failed,
 };
 
-static int open_listener(struct program *program, size_t index, const struct endpoint *address,
-	struct err *err)
+static int open_listener(
+	struct program *program, size_t index, const struct endpoint *address, struct err *err)
 {
 	const struct listener_settings *settings =
 		(const struct listener_settings *)program->settings->listeners.items + index;
 	struct edge_listener *listener = &program->listeners[program->listener_count];
-	const struct policy_plan *plan = policy_plan_find(&program->settings->plans, settings->plan);
+	const struct policy_plan *plan =
+		policy_plan_find(&program->settings->plans, settings->plan);
 	char text[ENDPOINT_TEXT_MAX];
 
 	listener->edge = &program->edge;
@@ -297,7 +300,7 @@ static bool is_own_address(const struct program *program, const struct endpoint 
 	for (size_t i = 0; i < program->listener_count; i++) {
 		const struct endpoint *own = &program->listeners[i].listener.address;
 		bool is_same = ipaddr_eq(&own->ip, &address->ip) ||
-			(ipaddr_is_unspecified(&own->ip) && ipaddr_is_local(&address->ip));
+			       (ipaddr_is_unspecified(&own->ip) && ipaddr_is_local(&address->ip));
 		if (is_same && own->port == address->port)
 			return true;
 	}
@@ -318,8 +321,10 @@ static int mark_own_servers(struct program *program, struct err *err)
 			server->is_ourselves = is_own_address(program, &server->address);
 			if (!server->is_ourselves)
 				continue;
-			snprintf(text, sizeof(text), "backends: %s is a listener of our own: mail "
-				"for it is refused as a loop", server->name);
+			snprintf(text, sizeof(text),
+				"backends: %s is a listener of our own: mail "
+				"for it is refused as a loop",
+				server->name);
 			LOG(CONFIG_NOTICE, log_text("detail", text));
 		}
 	}
@@ -409,8 +414,7 @@ static int watch_files(struct program *program, struct err *err)
 static void look_whether_drained(void *ctx)
 {
 	struct program *program = ctx;
-	bool is_late =
-		program->stop_by_ms > 0 && loop_now_ms(program->loop) >= program->stop_by_ms;
+	bool is_late = program->stop_by_ms > 0 && loop_now_ms(program->loop) >= program->stop_by_ms;
 
 	if (is_late)
 		session_abort_all(&program->edge);

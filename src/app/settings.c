@@ -15,8 +15,8 @@
 
 /* ---- workers: auto, or a number --------------------------------------------------------------- */
 
-static void read_workers(struct conf_node *node, void *value, const void *arg,
-	struct conf_errors *errors)
+static void read_workers(
+	struct conf_node *node, void *value, const void *arg, struct conf_errors *errors)
 {
 	struct str text = conf_node_scalar(node);
 	uint64_t *workers = value;
@@ -47,37 +47,67 @@ static const char *const log_levels[] = { "debug", "info", "warning", "error", N
 #define LOGGING(member) offsetof(struct log_settings, member)
 
 static const struct conf_field log_fields[] = {
-	{ .key = "format", .type = CONF_ENUM, .offset = LOGGING(format), .dflt = "json",
+	{ .key = "format",
+		.type = CONF_ENUM,
+		.offset = LOGGING(format),
+		.dflt = "json",
 		.choices = log_formats,
-		.help = "json: one object a line. postfix: lines in Postfix's words, for tools that "
+		.help = "json: one object a line. postfix: lines in Postfix's words, for tools "
+			"that "
 			"read its log (fail2ban, pflogsumm)." },
-	{ .key = "level", .type = CONF_ENUM, .offset = LOGGING(level), .dflt = "info",
+	{ .key = "level",
+		.type = CONF_ENUM,
+		.offset = LOGGING(level),
+		.dflt = "info",
 		.choices = log_levels,
 		.help = "The least level that is written. Health checks are logged at debug." },
-	{ .key = "target", .type = CONF_STRING, .offset = LOGGING(target), .dflt = "stderr",
+	{ .key = "target",
+		.type = CONF_STRING,
+		.offset = LOGGING(target),
+		.dflt = "stderr",
 		.help = "stderr, or the path of a file. HUP opens the file anew." },
-	{ .key = "trace", .type = CONF_STRING, .offset = LOGGING(trace),
+	{ .key = "trace",
+		.type = CONF_STRING,
+		.offset = LOGGING(trace),
 		.example = "/var/log/gatepost/trace.jsonl",
 		.help = "A file that gets each finished connection as one line of JSON: the whole "
 			"connection object. HUP opens it anew." },
-	{ .key = "trace_restricted", .type = CONF_BOOL, .offset = LOGGING(trace_restricted),
-		.dflt = "no", .help = "Whether health checks and their like are traced too." },
+	{ .key = "trace_restricted",
+		.type = CONF_BOOL,
+		.offset = LOGGING(trace_restricted),
+		.dflt = "no",
+		.help = "Whether health checks and their like are traced too." },
 	CONF_END,
 };
 
 #define DNS(member) offsetof(struct dns_settings, member)
 
 static const struct conf_field dns_fields[] = {
-	{ .key = "servers", .type = CONF_ENDPOINT, .flags = CONF_LIST, .offset = DNS(servers),
+	{ .key = "servers",
+		.type = CONF_ENDPOINT,
+		.flags = CONF_LIST,
+		.offset = DNS(servers),
 		.example = "[\"127.0.0.1:53\"]",
 		.help = "Resolvers. Without them: those of /etc/resolv.conf." },
-	{ .key = "timeout", .type = CONF_DURATION, .offset = DNS(timeout_ms), .dflt = "5s",
-		.min = 10, .max = MINUTE_MS,
+	{ .key = "timeout",
+		.type = CONF_DURATION,
+		.offset = DNS(timeout_ms),
+		.dflt = "5s",
+		.min = 10,
+		.max = MINUTE_MS,
 		.help = "For a reverse look-up with its confirmation. No session waits for it, "
 			"unless a check asks for the name." },
-	{ .key = "tries", .type = CONF_NUMBER, .offset = DNS(tries), .dflt = "2", .min = 1,
-		.max = RESOLVER_TRIES_MAX, .help = "How often each server is asked." },
-	{ .key = "reverse", .type = CONF_BOOL, .offset = DNS(reverse), .dflt = "yes",
+	{ .key = "tries",
+		.type = CONF_NUMBER,
+		.offset = DNS(tries),
+		.dflt = "2",
+		.min = 1,
+		.max = RESOLVER_TRIES_MAX,
+		.help = "How often each server is asked." },
+	{ .key = "reverse",
+		.type = CONF_BOOL,
+		.offset = DNS(reverse),
+		.dflt = "yes",
 		.help = "Whether the names of clients are looked up at all." },
 	CONF_END,
 };
@@ -85,48 +115,93 @@ static const struct conf_field dns_fields[] = {
 #define ROOT(member) offsetof(struct settings, member)
 
 static struct conf_field root_fields[] = {
-	{ .key = "hostname", .type = CONF_STRING, .flags = CONF_REQUIRED, .offset = ROOT(hostname),
+	{ .key = "hostname",
+		.type = CONF_STRING,
+		.flags = CONF_REQUIRED,
+		.offset = ROOT(hostname),
 		.example = "mx1.example.com",
 		.help = "Our name in the banner, the EHLO reply and the Received field." },
-	{ .key = "workers", .type = CONF_CUSTOM, .offset = ROOT(workers), .dflt = "auto",
-		.read = read_workers, .print = print_workers, .element_size = sizeof(uint64_t),
+	{ .key = "workers",
+		.type = CONF_CUSTOM,
+		.offset = ROOT(workers),
+		.dflt = "auto",
+		.read = read_workers,
+		.print = print_workers,
+		.element_size = sizeof(uint64_t),
 		.unit = "auto or a number",
 		.schema_json = "{\"oneOf\":[{\"const\":\"auto\"},{\"type\":\"integer\","
 			       "\"minimum\":1,\"maximum\":1024}]}",
-		.help = "Processes; auto is one for each CPU. This version runs one, whatever is said "
+		.help = "Processes; auto is one for each CPU. This version runs one, whatever is "
+			"said "
 			"here." },
-	{ .key = "user", .type = CONF_STRING, .offset = ROOT(user), .example = "gatepost",
+	{ .key = "user",
+		.type = CONF_STRING,
+		.offset = ROOT(user),
+		.example = "gatepost",
 		.help = "The user to become once the sockets are bound, when started as root." },
-	{ .key = "listeners", .type = CONF_MAP, .flags = CONF_LIST | CONF_REQUIRED,
-		.offset = ROOT(listeners), .fields = listener_fields,
-		.element_size = sizeof(struct listener_settings), .accepts = listener_accepts,
+	{ .key = "listeners",
+		.type = CONF_MAP,
+		.flags = CONF_LIST | CONF_REQUIRED,
+		.offset = ROOT(listeners),
+		.fields = listener_fields,
+		.element_size = sizeof(struct listener_settings),
+		.accepts = listener_accepts,
 		.help = "Where clients and balancers connect." },
-	{ .key = "relay", .type = CONF_MAP, .offset = ROOT(relay), .fields = relay_fields,
+	{ .key = "relay",
+		.type = CONF_MAP,
+		.offset = ROOT(relay),
+		.fields = relay_fields,
 		.help = "Who may send to which domain." },
-	{ .key = "plans", .type = CONF_CUSTOM, .offset = ROOT(plans), .read = policy_plans_read,
-		.free = policy_plans_free, .print = policy_plans_print,
-		.element_size = sizeof(struct conf_list), .unit = "plans by name",
+	{ .key = "plans",
+		.type = CONF_CUSTOM,
+		.offset = ROOT(plans),
+		.read = policy_plans_read,
+		.free = policy_plans_free,
+		.print = policy_plans_print,
+		.element_size = sizeof(struct conf_list),
+		.unit = "plans by name",
 		.example = "\nedge:\n  connect: [limits, {client_acl: {reject: "
 			   "[198.51.100.0/24]}}, early_talker]\n  hello: [hello]\n  rcpt: [relay, "
 			   "early_talker]",
 		.help = "Policy plans: for each stage the checks to ask, in order. See "
 			"docs/policy/." },
-	{ .key = "backends", .type = CONF_MAP, .flags = CONF_LIST | CONF_REQUIRED,
-		.offset = ROOT(backends), .fields = backend_fields,
-		.element_size = sizeof(struct backend_settings), .accepts = backend_accepts,
+	{ .key = "backends",
+		.type = CONF_MAP,
+		.flags = CONF_LIST | CONF_REQUIRED,
+		.offset = ROOT(backends),
+		.fields = backend_fields,
+		.element_size = sizeof(struct backend_settings),
+		.accepts = backend_accepts,
 		.help = "The mail servers that accepted mail is handed to." },
-	{ .key = "routes", .type = CONF_MAP, .flags = CONF_LIST, .offset = ROOT(routes),
-		.fields = route_fields, .element_size = sizeof(struct route_settings),
-		.help = "Which backend a recipient leads to: the first route of which every condition "
+	{ .key = "routes",
+		.type = CONF_MAP,
+		.flags = CONF_LIST,
+		.offset = ROOT(routes),
+		.fields = route_fields,
+		.element_size = sizeof(struct route_settings),
+		.help = "Which backend a recipient leads to: the first route of which every "
+			"condition "
 			"holds; one without conditions always matches. Needed with more than one "
 			"backend." },
-	{ .key = "limits", .type = CONF_MAP, .offset = ROOT(limits), .fields = limits_fields,
+	{ .key = "limits",
+		.type = CONF_MAP,
+		.offset = ROOT(limits),
+		.fields = limits_fields,
 		.help = "Limits on everything a client can do." },
-	{ .key = "timeouts", .type = CONF_MAP, .offset = ROOT(timeouts),
-		.fields = timeouts_fields, .help = "Every wait has its deadline." },
-	{ .key = "dns", .type = CONF_MAP, .offset = ROOT(dns), .fields = dns_fields,
+	{ .key = "timeouts",
+		.type = CONF_MAP,
+		.offset = ROOT(timeouts),
+		.fields = timeouts_fields,
+		.help = "Every wait has its deadline." },
+	{ .key = "dns",
+		.type = CONF_MAP,
+		.offset = ROOT(dns),
+		.fields = dns_fields,
 		.help = "Look-ups of clients' names." },
-	{ .key = "log", .type = CONF_MAP, .offset = ROOT(log), .fields = log_fields,
+	{ .key = "log",
+		.type = CONF_MAP,
+		.offset = ROOT(log),
+		.fields = log_fields,
 		.help = "Log and trace." },
 	{ .key = NULL, .accepts = settings_check },
 };
@@ -184,8 +259,10 @@ void settings_notices(const struct settings *settings, struct buf *out)
 	if (settings->workers > 1)
 		buf_printf(out, "workers: this version runs one process\n");
 	if (settings->relay.domains.count == 0 && settings->relay.networks.count == 0)
-		buf_printf(out, "relay: neither domains nor networks: every recipient is refused\n");
-	if (count > 0 && (routes[count - 1].domains.count > 0 || routes[count - 1].recipients.count > 0))
+		buf_printf(
+			out, "relay: neither domains nor networks: every recipient is refused\n");
+	if (count > 0 &&
+		(routes[count - 1].domains.count > 0 || routes[count - 1].recipients.count > 0))
 		buf_printf(out, "routes: the last route does not match every recipient; those that "
 				"match none are deferred\n");
 }

@@ -11,12 +11,12 @@ static struct conf_node *element(struct conf_node *root, const char *list, size_
 	struct conf_node *node = conf_node_get(root, list);
 
 	return node && conf_node_kind(node) == CONF_KIND_LIST && index < conf_node_count(node)
-		? conf_node_item(node, index)
-		: NULL;
+		       ? conf_node_item(node, index)
+		       : NULL;
 }
 
-static struct conf_node *element_key(struct conf_node *root, const char *list, size_t index,
-	const char *key)
+static struct conf_node *element_key(
+	struct conf_node *root, const char *list, size_t index, const char *key)
 {
 	struct conf_node *node = element(root, list, index);
 
@@ -63,14 +63,14 @@ static bool has_plan(struct conf_node *root, struct str name)
 	return false;
 }
 
-static void check_hostname(const struct settings *settings, struct conf_node *root,
-	struct conf_errors *errors)
+static void check_hostname(
+	const struct settings *settings, struct conf_node *root, struct conf_errors *errors)
 {
 	struct conf_node *node = conf_node_get(root, "hostname");
 
 	if (node && settings->hostname.n > 0 && !smtp_is_host_name(settings->hostname, false))
-		conf_error(errors, node, "\"%.*s\" is not a host name",
-			STR_ARG(settings->hostname));
+		conf_error(
+			errors, node, "\"%.*s\" is not a host name", STR_ARG(settings->hostname));
 }
 
 /* ---- Listeners -------------------------------------------------------------------------------- */
@@ -111,8 +111,8 @@ static void check_bind(const struct settings *settings, struct conf_node *root, 
 		if (is_bound_before(settings, index, i))
 			conf_error(errors, element_key(root, "listeners", index, "bind"),
 				"%s is bound twice",
-				endpoint_print((const struct endpoint *)listener->bind.items + i,
-					text));
+				endpoint_print(
+					(const struct endpoint *)listener->bind.items + i, text));
 }
 
 /*
@@ -135,7 +135,8 @@ static void check_overlap(const struct settings *settings, struct conf_node *roo
 	for (size_t i = 0; i < proxies->count; i++)
 		for (size_t j = 0; j < relays->count; j++)
 			if (ipnet_overlaps(&proxies->items[i], &relays->items[j]))
-				conf_error(errors, place ? place : element(root, "listeners", index),
+				conf_error(errors,
+					place ? place : element(root, "listeners", index),
 					"trusted_proxies %s overlaps relay.networks %s: whoever "
 					"reaches us by way of the balancer could relay anywhere; "
 					"take the balancer's address out of relay.networks, or "
@@ -145,8 +146,8 @@ static void check_overlap(const struct settings *settings, struct conf_node *roo
 					ipnet_print(&relays->items[j], relay));
 }
 
-static void check_listeners(const struct settings *settings, struct conf_node *root,
-	struct conf_errors *errors)
+static void check_listeners(
+	const struct settings *settings, struct conf_node *root, struct conf_errors *errors)
 {
 	check_unique_names(root, "listeners", errors);
 	for (size_t i = 0; i < settings->listeners.count; i++) {
@@ -159,8 +160,8 @@ static void check_listeners(const struct settings *settings, struct conf_node *r
 /* Nobody owns more than a /8; much of the Internet is not a network that may relay. */
 #define WIDEST_V4 8
 #define WIDEST_V6 16
-static void check_relay(const struct settings *settings, struct conf_node *root,
-	struct conf_errors *errors)
+static void check_relay(
+	const struct settings *settings, struct conf_node *root, struct conf_errors *errors)
 {
 	const struct ipnet_list *networks = &settings->relay.networks;
 	struct conf_node *relay = conf_node_get(root, "relay");
@@ -171,7 +172,8 @@ static void check_relay(const struct settings *settings, struct conf_node *root,
 		bool is_v4 = ipaddr_is_v4(&net->ip) && net->prefix >= 96;
 		if (net->prefix < (is_v4 ? 96 + WIDEST_V4 : WIDEST_V6))
 			conf_error(errors, conf_node_get(relay, "networks"),
-				"%s is far more than one organisation has: this would be an open relay",
+				"%s is far more than one organisation has: this would be an open "
+				"relay",
 				ipnet_print(net, text));
 	}
 }
@@ -211,11 +213,12 @@ static void check_route(const struct settings *settings, struct conf_node *root,
 	}
 }
 
-static void check_routes(const struct settings *settings, struct conf_node *root,
-	struct conf_errors *errors)
+static void check_routes(
+	const struct settings *settings, struct conf_node *root, struct conf_errors *errors)
 {
 	struct conf_node *routes = conf_node_get(root, "routes");
-	size_t count = routes && conf_node_kind(routes) == CONF_KIND_LIST ? conf_node_count(routes) : 0;
+	size_t count =
+		routes && conf_node_kind(routes) == CONF_KIND_LIST ? conf_node_count(routes) : 0;
 
 	check_unique_names(root, "backends", errors);
 	if (settings->backends.count > 1 && count == 0)

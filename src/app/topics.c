@@ -40,8 +40,7 @@ static const struct {
 	{ "log-events", "docs/log-events.md", "every event of the log", log_print_reference },
 	{ "states", "docs/states.md", "states and verbs of the dialogue",
 		smtp_server_print_states },
-	{ "sample", "config/gatepost.yaml", "the complete configuration, commented",
-		print_sample },
+	{ "sample", "config/gatepost.yaml", "the complete configuration, commented", print_sample },
 	{ "schema", "config/gatepost.schema.json", "JSON Schema for editors", print_schema },
 	{ "topics", "-", "this list, for scripts: topic and file", print_topics },
 };
@@ -69,6 +68,6 @@ bool topic_print(struct str name, struct buf *out)
 void topic_list(struct buf *out)
 {
 	for (size_t i = 0; i < COUNT; i++)
-		buf_printf(out, "  %-14s %s (%s)\n", topics[i].name, topics[i].help,
-			topics[i].file);
+		buf_printf(
+			out, "  %-14s %s (%s)\n", topics[i].name, topics[i].help, topics[i].file);
 }

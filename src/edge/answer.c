@@ -14,11 +14,11 @@ static bool contains_nocase(struct str text, struct str word)
 /* How servers say that they do not take us for their relay. Our own policy has allowed the recipient
  * before, so the set-up is wrong, not the recipient. */
 static const struct str relay_refusals[] = {
-	STR_INIT("relay access denied"),      /* Postfix */
+	STR_INIT("relay access denied"), /* Postfix */
 	STR_INIT("relay denied"),
-	STR_INIT("relaying denied"),          /* Sendmail */
-	STR_INIT("relay not permitted"),      /* Exim */
-	STR_INIT("unable to relay"),          /* Exchange */
+	STR_INIT("relaying denied"),     /* Sendmail */
+	STR_INIT("relay not permitted"), /* Exim */
+	STR_INIT("unable to relay"),     /* Exchange */
 	STR_INIT("not permitted to relay"),
 	STR_INIT("not allowed to relay"),
 	STR_INIT("relaying not allowed"),
@@ -35,7 +35,8 @@ static bool may_be_policy(const struct smtp_reply *reply)
 
 static bool refuses_relaying(const struct smtp_reply *reply)
 {
-	if ((reply->code != 550 && reply->code != 551 && reply->code != 554) || !may_be_policy(reply))
+	if ((reply->code != 550 && reply->code != 551 && reply->code != 554) ||
+		!may_be_policy(reply))
 		return false;
 	for (size_t i = 0; i < sizeof(relay_refusals) / sizeof(relay_refusals[0]); i++)
 		if (contains_nocase(reply->text, relay_refusals[i]))
@@ -65,8 +66,8 @@ static void own(struct answer *answer, enum reply_id reply, enum outcome_by by)
 	answer->answer = (struct smtp_answer){ .own = reply, .by = by };
 }
 
-void answer_from_reply(struct answer *answer, enum smtp_client_step step,
-	const struct smtp_reply *reply)
+void answer_from_reply(
+	struct answer *answer, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	*answer = (struct answer){ .changed = *reply };
 	answer->answer = (struct smtp_answer){ .reply = &answer->changed, .by = BY_BACKEND };

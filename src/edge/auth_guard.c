@@ -59,8 +59,8 @@ static struct auth_guard_entry *oldest(const struct auth_guard *guard, uint64_t 
 	return found;
 }
 
-void auth_guard_failed(struct auth_guard *guard, char what, struct str who, uint64_t window_ms,
-	uint64_t now_ms)
+void auth_guard_failed(
+	struct auth_guard *guard, char what, struct str who, uint64_t window_ms, uint64_t now_ms)
 {
 	uint64_t key = key_of(guard, what, who);
 	struct auth_guard_entry *entry = find(guard, key);
@@ -78,5 +78,5 @@ bool auth_guard_is_limited(const struct auth_guard *guard, char what, struct str
 	const struct auth_guard_entry *entry = find(guard, key_of(guard, what, who));
 
 	return limit > 0 && entry != NULL && now_ms - entry->since_ms < window_ms &&
-		entry->failures >= limit;
+	       entry->failures >= limit;
 }

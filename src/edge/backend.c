@@ -6,7 +6,7 @@
 #include "proto/smtp_params.h"
 
 /* Ours alone: no backend is needed to keep them. */
-#define OWN_EXTENSIONS                                                                    \
+#define OWN_EXTENSIONS \
 	(SMTP_EXT_PIPELINING | SMTP_EXT_SIZE | SMTP_EXT_ENHANCEDSTATUSCODES | SMTP_EXT_LIMITS)
 /* Kept by the backend: offered only when all have them. */
 #define SHARED_EXTENSIONS (SMTP_EXT_8BITMIME | SMTP_EXT_SMTPUTF8 | SMTP_EXT_DSN)
@@ -34,7 +34,8 @@ void backend_free(struct backend *backend)
 
 static size_t by_source(const struct backend *backend, const struct ipaddr *client)
 {
-	uint32_t hash = 2166136261u; /* FNV-1a: spreads, and needs no secret as it decides nothing */
+	uint32_t hash =
+		2166136261u; /* FNV-1a: spreads, and needs no secret as it decides nothing */
 
 	for (size_t i = 0; i < sizeof(client->bytes); i++)
 		hash = (hash ^ client->bytes[i]) * 16777619u;
@@ -66,11 +67,11 @@ static bool was_tried(const struct server_choice *choice, size_t index)
 }
 
 /* The one met first is as good as those behind it, but for leastconn. */
-static bool is_better(const struct backend *backend, const struct server *server,
-	const struct server *best)
+static bool is_better(
+	const struct backend *backend, const struct server *server, const struct server *best)
 {
 	return best == NULL || (backend->settings->balance == BALANCE_LEASTCONN &&
-		server->connections < best->connections);
+				       server->connections < best->connections);
 }
 
 /* The best of those not tried, in turn from the first choice; NULL when there is none. */
@@ -94,8 +95,8 @@ static struct server *best_server(struct backend *backend, uint64_t now_ms,
  * Those that work before those that failed a moment ago: a dead server costs a client nothing, and
  * is still tried when there is no other.
  */
-struct server *backend_choose(struct backend *backend, const struct ipaddr *client,
-	uint64_t now_ms, struct server_choice *choice)
+struct server *backend_choose(struct backend *backend, const struct ipaddr *client, uint64_t now_ms,
+	struct server_choice *choice)
 {
 	if (choice->tried == 0)
 		choice->start = first_choice(backend, client);
@@ -107,8 +108,8 @@ struct server *backend_choose(struct backend *backend, const struct ipaddr *clie
 	return server;
 }
 
-enum tls_step backend_tls_step(const struct backend *backend,
-	const struct smtp_capabilities *capabilities, bool is_tls)
+enum tls_step backend_tls_step(
+	const struct backend *backend, const struct smtp_capabilities *capabilities, bool is_tls)
 {
 	bool is_offered = capabilities->extensions & SMTP_EXT_STARTTLS;
 
@@ -129,8 +130,8 @@ enum tls_step backend_tls_step(const struct backend *backend,
 enum tls_step backend_tls_failed(const struct backend *backend)
 {
 	const struct backend_tls_settings *tls = &backend->settings->tls;
-	bool may_fall_back = tls->mode == BACKEND_TLS_OPPORTUNISTIC &&
-		tls->fallback == TLS_FALLBACK_ALWAYS;
+	bool may_fall_back =
+		tls->mode == BACKEND_TLS_OPPORTUNISTIC && tls->fallback == TLS_FALLBACK_ALWAYS;
 
 	return may_fall_back ? TLS_STEP_PLAINTEXT : TLS_STEP_REFUSE;
 }
@@ -194,10 +195,10 @@ static bool route_matches(const struct route_settings *route, const struct conne
 	const struct transaction *transaction = connection->transaction;
 
 	return listener_matches(route, connection->listener) &&
-		recipient_matches(route, &transaction->candidate->path) &&
-		any_address_matches(&route->senders, &transaction->mail_from) &&
-		(route->networks.count == 0 ||
-			ipnet_list_find(&route->networks, &connection->remote.address.ip) != NULL);
+	       recipient_matches(route, &transaction->candidate->path) &&
+	       any_address_matches(&route->senders, &transaction->mail_from) &&
+	       (route->networks.count == 0 ||
+		       ipnet_list_find(&route->networks, &connection->remote.address.ip) != NULL);
 }
 
 static struct backend *backend_by_name(const struct route_table *table, struct str name)
@@ -245,8 +246,8 @@ static void intersect(const struct backend *backend, struct smtp_offer *offer)
 	}
 }
 
-struct smtp_offer route_offer(const struct route_table *table, struct str listener,
-	const struct limits_settings *limits)
+struct smtp_offer route_offer(
+	const struct route_table *table, struct str listener, const struct limits_settings *limits)
 {
 	struct smtp_offer offer = {
 		.extensions = OWN_EXTENSIONS | SHARED_EXTENSIONS,

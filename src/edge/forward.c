@@ -23,13 +23,13 @@
 #define QUIT_MS 2000
 
 enum forward_state {
-	FORWARD_CLOSED,     /* no connection */
+	FORWARD_CLOSED, /* no connection */
 	FORWARD_CONNECTING,
-	FORWARD_HANDSHAKE,  /* TLS: at once, or after STARTTLS */
-	FORWARD_GREETING,   /* banner and EHLO, and EHLO again under TLS */
-	FORWARD_READY,      /* envelope, or idle between transactions */
-	FORWARD_BODY,       /* 354 was given */
-	FORWARD_FINAL,      /* the dot was sent */
+	FORWARD_HANDSHAKE, /* TLS: at once, or after STARTTLS */
+	FORWARD_GREETING,  /* banner and EHLO, and EHLO again under TLS */
+	FORWARD_READY,     /* envelope, or idle between transactions */
+	FORWARD_BODY,      /* 354 was given */
+	FORWARD_FINAL,     /* the dot was sent */
 	FORWARD_QUITTING,
 };
 
@@ -54,29 +54,29 @@ struct forward {
 	struct connector connector;
 	struct stream stream;
 	struct smtp_client client;
-	bool is_tls;       /* the connection */
-	bool tls_is_due;   /* STARTTLS was answered 220 */
-	bool avoids_tls;   /* it has failed with this server, and may be done without */
+	bool is_tls;     /* the connection */
+	bool tls_is_due; /* STARTTLS was answered 220 */
+	bool avoids_tls; /* it has failed with this server, and may be done without */
 	struct timer deadline;
 	uint64_t written_at_deadline; /* progress of the body */
 
 	/* The transaction. */
 	struct backend *destination; /* decided by the first recipient; NULL: none yet */
-	bool was_idle;        /* it began on a connection that an earlier one had used */
+	bool was_idle;               /* it began on a connection that an earlier one had used */
 	bool mail_is_sent, candidate_is_sent, data_is_sent;
-	bool is_at_server;    /* the server has begun a transaction that it has not ended */
+	bool is_at_server; /* the server has begun a transaction that it has not ended */
 	/* Recipients accepted before, put to another server: due, sent, answered. */
 	unsigned replays_due, replays_sent, replays_answered;
-	uint64_t answer_by_ms; /* the client waits no longer */
+	uint64_t answer_by_ms;  /* the client waits no longer */
 	enum reply_id obstacle; /* why servers could not be used so far; REPLY_COUNT: nothing yet */
 	bool is_given_up;       /* all have been tried */
 	bool mail_is_refused;
 	struct smtp_reply mail_refusal; /* what its answer was, for every recipient */
 	struct buf mail_refusal_text;
 
-	struct buf answer_text;         /* of the answer being given */
+	struct buf answer_text; /* of the answer being given */
 	struct task own_answer_task;
-	enum reply_id own_answer;       /* REPLY_COUNT: the refusal of MAIL */
+	enum reply_id own_answer; /* REPLY_COUNT: the refusal of MAIL */
 };
 
 static void try_next_server(struct forward *forward);
@@ -138,8 +138,8 @@ static void answer_own(struct forward *forward, enum reply_id reply)
 	task_defer(&forward->own_answer_task, forward->loop);
 }
 
-static void alarm_blamed(const struct forward *forward, enum smtp_client_step step,
-	const struct smtp_reply *reply)
+static void alarm_blamed(
+	const struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	LOG(BACKEND_BLAMES_US, log_text("uuid", forward->connection->uuid),
 		log_str("backend", forward->backend->settings->name),
@@ -359,8 +359,8 @@ static void idle_expired(struct forward *forward)
 static bool is_body_moving(const struct forward *forward)
 {
 	return forward->state == FORWARD_BODY &&
-		(stream_pending(&forward->stream) == 0 ||
-			forward->stream.bytes_written != forward->written_at_deadline);
+	       (stream_pending(&forward->stream) == 0 ||
+		       forward->stream.bytes_written != forward->written_at_deadline);
 }
 
 static void expired(void *ctx)
@@ -413,8 +413,8 @@ static bool send_next(struct forward *forward)
 	if (forward->mail_is_refused)
 		return false;
 	if (forward->replays_sent < forward->replays_due) {
-		smtp_client_rcpt(&forward->client,
-			recipient_at(transaction, forward->replays_sent++));
+		smtp_client_rcpt(
+			&forward->client, recipient_at(transaction, forward->replays_sent++));
 		return true;
 	}
 	if (forward->want == WANT_RECIPIENT && !forward->candidate_is_sent) {
@@ -457,8 +457,8 @@ static void keep_mail_refusal(struct forward *forward, const struct smtp_reply *
 }
 
 /* Neither a server that goes away nor one that answers out of protocol is put another command to. */
-static bool is_useless(struct forward *forward, const struct answer *verdict,
-	enum smtp_client_step step)
+static bool is_useless(
+	struct forward *forward, const struct answer *verdict, enum smtp_client_step step)
 {
 	char why[48];
 
@@ -648,8 +648,8 @@ static void start_tls(struct forward *forward)
 	forward->tls_is_due = false;
 	forward->state = FORWARD_HANDSHAKE;
 	arm(forward);
-	stream_start_tls(&forward->stream, forward->backend->tls.context, on_handshake_done,
-		forward);
+	stream_start_tls(
+		&forward->stream, forward->backend->tls.context, on_handshake_done, forward);
 }
 
 static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)

@@ -1,7 +1,7 @@
 #include "edge/intake.h"
 
-static enum intake_decision refuse(struct intake *intake, enum ending ending, const char *word,
-	const char *text)
+static enum intake_decision refuse(
+	struct intake *intake, enum ending ending, const char *word, const char *text)
 {
 	intake->ending = ending;
 	intake->word = word;
@@ -14,13 +14,13 @@ static enum intake_decision without_header(const struct intake *intake)
 	return intake->is_checker ? INTAKE_RESTRICTED : INTAKE_DIRECT;
 }
 
-enum intake_decision intake_begin(struct intake *intake, const struct listener_settings *settings,
-	const struct ipaddr *peer)
+enum intake_decision intake_begin(
+	struct intake *intake, const struct listener_settings *settings, const struct ipaddr *peer)
 {
 	*intake = (struct intake){ .settings = settings };
 	/* The list has a default, which says nothing on a listener without proxies. */
 	intake->is_trusted = settings->proxy != PROXY_MODE_OFF &&
-		ipnet_list_find(&settings->trusted_proxies, peer) != NULL;
+			     ipnet_list_find(&settings->trusted_proxies, peer) != NULL;
 	intake->is_checker = ipnet_list_find(&settings->health_checkers, peer) != NULL;
 	if (intake->is_trusted)
 		return INTAKE_WAIT;
@@ -50,8 +50,8 @@ static enum intake_decision header_complete(struct intake *intake, struct proxy_
 	return INTAKE_CLIENT;
 }
 
-enum intake_decision intake_feed(struct intake *intake, struct str bytes,
-	struct proxy_header *header)
+enum intake_decision intake_feed(
+	struct intake *intake, struct str bytes, struct proxy_header *header)
 {
 	enum proxy_error error = PROXY_ERROR_NONE;
 	bool may_lack = intake->is_checker || intake->settings->proxy == PROXY_MODE_OPTIONAL;
@@ -90,5 +90,6 @@ enum intake_decision intake_timeout(struct intake *intake)
 enum intake_decision intake_eof(struct intake *intake, bool any_bytes)
 {
 	return refuse(intake, ENDING_PROXY_CLOSED, any_bytes ? "cut_short" : "closed",
-		any_bytes ? "the peer closed within the header" : "the peer closed before a header");
+		any_bytes ? "the peer closed within the header"
+			  : "the peer closed before a header");
 }

@@ -85,7 +85,8 @@ static void learned(struct probe *probe)
 	server_learn(probe->server, &probe->client.capabilities);
 	LOG(BACKEND_LEARNED, log_str("backend", probe->backend->settings->name),
 		log_text("server", probe->server->name),
-		log_str("extensions", smtp_extensions_print(probe->client.capabilities.extensions, words)),
+		log_str("extensions",
+			smtp_extensions_print(probe->client.capabilities.extensions, words)),
 		log_int("size", (int64_t)probe->client.capabilities.size));
 	smtp_client_quit(&probe->client);
 }
@@ -302,8 +303,11 @@ struct probes *probes_new(struct loop *loop, struct backend *backends, size_t co
 {
 	struct probes *probes = xcalloc(1, sizeof(*probes));
 
-	*probes = (struct probes){ .loop = loop, .timeouts = timeouts, .hostname = hostname,
-		.first_round = first_round, .ctx = ctx };
+	*probes = (struct probes){ .loop = loop,
+		.timeouts = timeouts,
+		.hostname = hostname,
+		.first_round = first_round,
+		.ctx = ctx };
 	probes->outstanding = server_total(backends, count);
 	probes->items = xcalloc(probes->outstanding, sizeof(*probes->items));
 	for (size_t i = 0; i < count; i++)

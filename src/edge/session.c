@@ -47,8 +47,8 @@ static void find_local_name(struct session *session)
 {
 	struct connection *connection = &session->connection;
 
-	connection->local.host = local_names_find(&session->edge->local_names,
-		&connection->local.address.ip);
+	connection->local.host =
+		local_names_find(&session->edge->local_names, &connection->local.address.ip);
 }
 
 /* A session that only waits for its client to read the last reply is not one of its connections:
@@ -266,16 +266,16 @@ static void on_refused(void *ctx, enum policy_stage stage, struct str reply)
 	/* What a check decides in its own stage is in the trace already. */
 	if (check == NULL || session->run.stage != stage || !session->is_deciding)
 		trace_event(&session->connection, stage, check,
-			verdict_word(reply.n > 0 && reply.p[0] == '4' ? VERDICT_DEFER
-								      : VERDICT_REJECT),
+			verdict_word(
+				reply.n > 0 && reply.p[0] == '4' ? VERDICT_DEFER : VERDICT_REJECT),
 			reply, session_now_ms(session));
 }
 
 static struct smtp_offer on_offer(void *ctx)
 {
 	struct session *session = ctx;
-	struct smtp_offer offer = route_offer(&session->edge->routes,
-		session->listener->settings->name, session->edge->limits);
+	struct smtp_offer offer = route_offer(
+		&session->edge->routes, session->listener->settings->name, session->edge->limits);
 
 	if (session->listener->settings->tls.mode == TLS_MODE_STARTTLS &&
 		session->connection.tls == NULL && !session->connection.is_restricted)
@@ -302,7 +302,7 @@ static void on_close(void *ctx, enum ending ending)
 {
 	struct session *session = ctx;
 	bool is_gone = ending == ENDING_CLIENT_CLOSED || ending == ENDING_CLIENT_RESET ||
-		ending == ENDING_TLS_FAILED || ending == ENDING_TLS_TIMEOUT;
+		       ending == ENDING_TLS_FAILED || ending == ENDING_TLS_TIMEOUT;
 
 	session->ending = ending;
 	policy_run_cancel(&session->run);
@@ -458,11 +458,10 @@ static void on_name(void *ctx, const struct resolver_name *name)
 	session->name_question = NULL;
 	if (name->status == RESOLVER_ERROR || name->status == RESOLVER_TIMEOUT)
 		LOG(DNS_FAILED,
-			log_text("query",
-				ipaddr_print(&session->connection.remote.address.ip, ip)),
+			log_text("query", ipaddr_print(&session->connection.remote.address.ip, ip)),
 			log_text("error", resolver_status_word(name->status)));
-	connection_set_remote_host(&session->connection, host_status(name->status), name->host,
-		name->is_confirmed);
+	connection_set_remote_host(
+		&session->connection, host_status(name->status), name->host, name->is_confirmed);
 	if (session->phase == PHASE_DIALOGUE)
 		policy_run_event(&session->run, POLICY_EVENT_CLIENT_NAME);
 }
@@ -476,8 +475,8 @@ static void ask_names(struct session *session)
 	if (connection->is_restricted)
 		connection_set_remote_host(connection, HOST_OFF, STR(""), false);
 	else
-		session->name_question = resolver_reverse(edge->resolver,
-			&connection->remote.address.ip, on_name, session);
+		session->name_question = resolver_reverse(
+			edge->resolver, &connection->remote.address.ip, on_name, session);
 }
 
 /* ---- The dialogue begins ---------------------------------------------------------------------- */
@@ -487,8 +486,8 @@ static bool normalises(const struct session *session)
 	const struct listener_settings *settings = session->listener->settings;
 
 	return settings->bare_newline == BARE_NEWLINE_NORMALISE ||
-		ipnet_list_find(&settings->normalise_networks,
-			&session->connection.remote.address.ip) != NULL;
+	       ipnet_list_find(&settings->normalise_networks,
+		       &session->connection.remote.address.ip) != NULL;
 }
 
 static void introduce(struct session *session)
@@ -497,8 +496,8 @@ static void introduce(struct session *session)
 	struct connection *connection = &session->connection;
 
 	ask_names(session);
-	connection->is_traced = edge->trace_fd >= 0 &&
-		(!connection->is_restricted || edge->traces_restricted);
+	connection->is_traced =
+		edge->trace_fd >= 0 && (!connection->is_restricted || edge->traces_restricted);
 	if (connection->is_restricted)
 		return;
 	relay_grant_by_network(edge->relay, connection);
@@ -528,8 +527,8 @@ void session_start_dialogue(struct session *session)
 	policy_run_init(&session->run, session->listener->plan, &session->connection, &services,
 		session, on_decided, session);
 	session->run.hostname = edge->hostname;
-	smtp_server_init(&session->server, &edge->smtp, &server_port, session,
-		&session->connection);
+	smtp_server_init(
+		&session->server, &edge->smtp, &server_port, session, &session->connection);
 	session->server.normalises = normalises(session);
 	session->server.requires_auth = session->listener->settings->auth.required;
 	session->phase = PHASE_DIALOGUE;
@@ -554,8 +553,8 @@ static void say_why(struct session *session, struct str bytes)
 {
 	const char tls_handshake = 0x16;
 	enum reply_id reply = session->intake.ending == ENDING_PROXY_UNTRUSTED
-		? REPLY_PROXY_UNTRUSTED
-		: REPLY_PROXY_MISSING;
+				      ? REPLY_PROXY_UNTRUSTED
+				      : REPLY_PROXY_MISSING;
 
 	if (bytes.n > 0 && bytes.p[0] == tls_handshake)
 		return;
@@ -627,7 +626,8 @@ static void intake_expired(struct session *session)
 	bool is_silent = stream_kept(&session->stream).n == 0;
 
 	if (silence > 0 && silence < whole && !session->was_silent && !is_silent) {
-		session->was_silent = true; /* it speaks: the rest is due in what is left of the time */
+		session->was_silent =
+			true; /* it speaks: the rest is due in what is left of the time */
 		timer_set(&session->deadline, whole - silence);
 		return;
 	}
@@ -664,7 +664,8 @@ static void hint_at_header(struct session *session, struct str bytes)
 		return;
 	LOG(PROXY_HINT, log_str("listener", session->listener->settings->name),
 		log_text("peer", ipaddr_print(&session->peer.ip, ip)),
-		log_text("detail", session->listener->settings->proxy == PROXY_MODE_OFF
+		log_text("detail",
+			session->listener->settings->proxy == PROXY_MODE_OFF
 				? "enable proxy on this listener if the peer is your balancer"
 				: "add the peer to trusted_proxies if it is your balancer"));
 }
@@ -792,8 +793,8 @@ void session_new(struct edge_listener *listener, int fd, const struct endpoint *
 	session->listener = listener;
 	session->peer = *peer;
 	session->local = *local;
-	stream_init(&session->stream, edge->loop, fd, STREAM_IN_MAX, OUT_MAX, &stream_events,
-		session);
+	stream_init(
+		&session->stream, edge->loop, fd, STREAM_IN_MAX, OUT_MAX, &stream_events, session);
 	init_timers(session);
 	init_connection(session);
 	LIST_INSERT_HEAD(&edge->sessions, session, link);

@@ -18,8 +18,8 @@ static const struct auth_settings *settings(const struct session *session)
 static bool is_protected(const struct session *session)
 {
 	return session->connection.tls != NULL ||
-		ipnet_list_find(&settings(session)->allow_plaintext,
-			&session->connection.remote.address.ip) != NULL;
+	       ipnet_list_find(&settings(session)->allow_plaintext,
+		       &session->connection.remote.address.ip) != NULL;
 }
 
 static unsigned configured(const struct auth_settings *auth)
@@ -133,8 +133,8 @@ static bool is_limited(const struct session *session, struct str user)
 	char ip[IPADDR_TEXT_MAX];
 
 	if (user.n > 0)
-		return auth_guard_is_limited(guard, 'u', user, auth->failures_per_user,
-			auth->failure_window_ms, now);
+		return auth_guard_is_limited(
+			guard, 'u', user, auth->failures_per_user, auth->failure_window_ms, now);
 	return auth_guard_is_limited(guard, 'c',
 		str_from(ipaddr_print(&session->connection.remote.address.ip, ip)),
 		auth->failures_per_client, auth->failure_window_ms, now);
@@ -230,8 +230,8 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 		.tls_sni = connection->tls ? connection->tls->sni : STR(""),
 		/* A client that was not offered -PLUS must be free to say so (RFC 5802 section 6). */
 		.channel_binding = offered(session) & AUTH_SCRAM_SHA_256_PLUS
-			? state->channel_binding
-			: STR(""),
+					   ? state->channel_binding
+					   : STR(""),
 	};
 	session->auth_user[0] = '\0';
 	session->auth = service->kind->begin(service, bit, initial, &client, &port, session);

@@ -25,7 +25,7 @@ static struct log_field host_field(const struct connection *connection)
 	struct str host = connection->remote.host;
 
 	return host.n > 0 && connection->remote.host_confirmed ? log_str("host", host)
-								: log_text("host", NULL);
+							       : log_text("host", NULL);
 }
 
 static struct log_field text_or_null(const char *name, struct str value)
@@ -81,7 +81,8 @@ static void list_recipients(const struct transaction *transaction, struct buf *o
 {
 	const struct recipient *recipient;
 
-	STAILQ_FOREACH(recipient, &transaction->rcpt_to, link) {
+	STAILQ_FOREACH(recipient, &transaction->rcpt_to, link)
+	{
 		if (buf_used(out) > 0 && !buf_write(out, STR(" ")))
 			return;
 		if (!buf_write(out, recipient->path.address))
@@ -124,10 +125,9 @@ static void log_checker(const struct connection *connection, const struct endpoi
 
 	LOG(CHECKER, log_text("uuid", connection->uuid), log_str("listener", connection->listener),
 		log_text("peer", ipaddr_print(&peer->ip, text)),
-		log_text("proxy_command",
-			!proxy->has_header                             ? NULL
-			: proxy->command == PROXY_COMMAND_LOCAL ? "LOCAL"
-								       : "PROXY"),
+		log_text("proxy_command", !proxy->has_header                      ? NULL
+					  : proxy->command == PROXY_COMMAND_LOCAL ? "LOCAL"
+										  : "PROXY"),
 		log_text("proxy_family",
 			proxy->has_header ? proxy_family_word(proxy->family) : NULL),
 		log_text("ending", ending_word(ending)),
@@ -165,8 +165,8 @@ static void log_client(const struct connection *connection, enum ending ending,
 
 /* One write a line: O_APPEND keeps the lines of several processes apart. A line that cannot be
  * written is lost; mail goes on. */
-void session_trace(const struct edge *edge, const struct connection *connection,
-	enum ending ending, uint64_t now_ms)
+void session_trace(const struct edge *edge, const struct connection *connection, enum ending ending,
+	uint64_t now_ms)
 {
 	struct buf line;
 
@@ -190,8 +190,7 @@ void session_log_connection(const struct edge *edge, const struct connection *co
 		session_trace(edge, connection, ending, now_ms);
 }
 
-void session_log_refused(const struct intake *intake, const struct endpoint *peer,
-	struct str bytes)
+void session_log_refused(const struct intake *intake, const struct endpoint *peer, struct str bytes)
 {
 	char ip[IPADDR_TEXT_MAX];
 	char hex[2 * FIRST_BYTES_LOGGED + 1] = "";

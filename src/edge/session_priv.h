@@ -16,10 +16,10 @@
 #define AUTH_USER_MAX 256
 
 enum session_phase {
-	PHASE_INTAKE,   /* the PROXY header */
+	PHASE_INTAKE,    /* the PROXY header */
 	PHASE_HANDSHAKE, /* TLS from the first byte */
 	PHASE_DIALOGUE,
-	PHASE_LINGER,   /* the last reply was sent; the client is given time to read it */
+	PHASE_LINGER, /* the last reply was sent; the client is given time to read it */
 	PHASE_OVER,
 };
 
@@ -32,7 +32,7 @@ struct session {
 	struct endpoint peer, local;
 	struct intake intake;
 	struct task start_task;
-	struct timer deadline;        /* of the intake, the client's next command, the lingering */
+	struct timer deadline; /* of the intake, the client's next command, the lingering */
 	struct timer session_deadline;
 	struct timer policy_timer;
 	struct connection connection;
@@ -40,18 +40,18 @@ struct session {
 	struct policy_run run;
 	bool is_deciding; /* a check's verdict is being told to the dialogue */
 	struct resolver_question *name_question;
-	struct forward *forward;      /* NULL until the first recipient */
-	struct auth_attempt *auth;    /* NULL: none under way */
-	struct timer auth_delay;      /* a refusal that is held back */
-	enum auth_result auth_result; /* … and which */
+	struct forward *forward;       /* NULL until the first recipient */
+	struct auth_attempt *auth;     /* NULL: none under way */
+	struct timer auth_delay;       /* a refusal that is held back */
+	enum auth_result auth_result;  /* … and which */
 	char auth_user[AUTH_USER_MAX]; /* as far as known; empty: not */
 	enum ending ending;
-	bool is_shaking_hands;        /* counted in edge->handshakes */
-	bool is_feeding;              /* the dialogue is being given what the stream holds */
-	bool is_counted;              /* in edge->clients */
-	bool has_received;            /* our Received: field has gone to the backend */
-	bool was_silent;              /* intake: the wait for the first byte is over */
-	bool was_refused;             /* by the intake */
+	bool is_shaking_hands; /* counted in edge->handshakes */
+	bool is_feeding;       /* the dialogue is being given what the stream holds */
+	bool is_counted;       /* in edge->clients */
+	bool has_received;     /* our Received: field has gone to the backend */
+	bool was_silent;       /* intake: the wait for the first byte is over */
+	bool was_refused;      /* by the intake */
 	bool hint_given;
 };
 
@@ -65,7 +65,7 @@ void session_start_dialogue(struct session *session);
 
 /* session_tls.c */
 bool session_tls_is_available(void *ctx);
-void session_start_tls(void *ctx);          /* after STARTTLS */
+void session_start_tls(void *ctx); /* after STARTTLS */
 void session_start_implicit_tls(struct session *session);
 void session_tls_timeout(struct session *session); /* the handshake's deadline has passed */
 void session_tls_over(struct session *session);    /* the session ends */

@@ -167,8 +167,8 @@ static void greet(struct smtp_client *client, const struct smtp_reply *reply)
 		client->port->answered(client->ctx, SMTP_CLIENT_BANNER, reply);
 }
 
-static void hello_answered(struct smtp_client *client, enum smtp_client_step step,
-	const struct smtp_reply *reply)
+static void hello_answered(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	/* RFC 5321 section 3.2: a server that does not know EHLO gets HELO. */
 	if (step == SMTP_CLIENT_EHLO && smtp_reply_class(reply) == 5) {
@@ -211,8 +211,8 @@ size_t smtp_client_feed(struct smtp_client *client, struct str bytes)
 		struct smtp_reply reply;
 		enum smtp_reply_fault fault = SMTP_REPLY_FINE;
 		size_t n = 0;
-		int complete = smtp_reply_parse(str_from_pos(bytes, taken), &client->text, &reply, &n,
-			&fault);
+		int complete = smtp_reply_parse(
+			str_from_pos(bytes, taken), &client->text, &reply, &n, &fault);
 		if (complete < 0) {
 			break_off(client, smtp_reply_fault_text(fault), NULL);
 			return bytes.n;

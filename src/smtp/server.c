@@ -23,9 +23,8 @@ static const struct verb_row verbs[] = {
 		mail_apply },
 	{ SMTP_VERB_RCPT, STATE_BIT(MAIL) | STATE_BIT(RCPT), 0, POLICY_RCPT, rcpt_misplaced,
 		rcpt_check, rcpt_apply },
-	{ SMTP_VERB_DATA, STATE_BIT(RCPT),
-		VERB_ENDS_GROUP | VERB_MUST_BE_LAST | VERB_TAKES_NOTHING, POLICY_DATA,
-		data_misplaced, NULL, data_apply },
+	{ SMTP_VERB_DATA, STATE_BIT(RCPT), VERB_ENDS_GROUP | VERB_MUST_BE_LAST | VERB_TAKES_NOTHING,
+		POLICY_DATA, data_misplaced, NULL, data_apply },
 	{ SMTP_VERB_BDAT, ANY_TIME, VERB_ENDS_GROUP | VERB_IN_RESTRICTED, -1, NULL, NULL,
 		misc_apply_bdat },
 	{ SMTP_VERB_RSET, ANY_TIME, VERB_TAKES_NOTHING | VERB_IS_IDLE | VERB_IN_RESTRICTED, -1,
@@ -36,8 +35,9 @@ static const struct verb_row verbs[] = {
 		misc_apply_quit },
 	{ SMTP_VERB_VRFY, ANY_TIME, VERB_ENDS_GROUP | VERB_IS_IDLE, -1, NULL, misc_check_argument,
 		misc_apply_vrfy },
-	{ SMTP_VERB_STARTTLS, STATE_BIT(READY), VERB_ENDS_GROUP | VERB_MUST_BE_LAST |
-		VERB_TAKES_NOTHING | VERB_IS_IDLE, -1, tls_misplaced, tls_check, tls_apply },
+	{ SMTP_VERB_STARTTLS, STATE_BIT(READY),
+		VERB_ENDS_GROUP | VERB_MUST_BE_LAST | VERB_TAKES_NOTHING | VERB_IS_IDLE, -1,
+		tls_misplaced, tls_check, tls_apply },
 	{ SMTP_VERB_AUTH, STATE_BIT(READY), VERB_ENDS_GROUP | VERB_IS_IDLE, -1, auth_misplaced,
 		auth_check, auth_apply },
 	{ SMTP_VERB_HELP, ANY_TIME, VERB_IS_IDLE, -1, NULL, NULL, misc_apply_help },
@@ -59,8 +59,8 @@ static const unsigned moves[SMTP_STATE_COUNT] = {
 	[SMTP_STATE_GREETED] = STATE_BIT(READY) | STATE_BIT(GREETED),
 	[SMTP_STATE_READY] = STATE_BIT(MAIL) | STATE_BIT(READY) | STATE_BIT(GREETED),
 	[SMTP_STATE_MAIL] = STATE_BIT(RCPT) | STATE_BIT(READY) | STATE_BIT(GREETED),
-	[SMTP_STATE_RCPT] = STATE_BIT(BODY) | STATE_BIT(RCPT) | STATE_BIT(READY) |
-		STATE_BIT(GREETED),
+	[SMTP_STATE_RCPT] =
+		STATE_BIT(BODY) | STATE_BIT(RCPT) | STATE_BIT(READY) | STATE_BIT(GREETED),
 	[SMTP_STATE_BODY] = STATE_BIT(READY),
 	[SMTP_STATE_CLOSING] = 0,
 };
@@ -203,8 +203,8 @@ static void remember_refusal(struct smtp_server *server, int code, enum outcome_
 	buf_write(&server->refusal, buf_view(&server->connection->last_response));
 }
 
-void server_refuse_as(struct smtp_server *server, enum policy_stage stage,
-	const struct smtp_answer *answer)
+void server_refuse_as(
+	struct smtp_server *server, enum policy_stage stage, const struct smtp_answer *answer)
 {
 	int code = answer->reply ? answer->reply->code : reply_code(answer->own);
 
@@ -213,8 +213,8 @@ void server_refuse_as(struct smtp_server *server, enum policy_stage stage,
 	server->port->refused(server->ctx, stage, server_last_line(server));
 }
 
-void server_refuse(struct smtp_server *server, enum policy_stage stage, enum reply_id reply,
-	struct str detail)
+void server_refuse(
+	struct smtp_server *server, enum policy_stage stage, enum reply_id reply, struct str detail)
 {
 	server_reply(server, reply, detail);
 	remember_refusal(server, reply_code(reply), BY_EDGE);
@@ -225,8 +225,8 @@ void server_end_transaction(struct smtp_server *server, enum outcome outcome, en
 {
 	struct connection *connection = server->connection;
 	/* The last thing said is no final reply when the transaction was left in the middle. */
-	bool has_reply = outcome != OUTCOME_ABORTED &&
-		!(outcome == OUTCOME_UNKNOWN && by == BY_EDGE);
+	bool has_reply =
+		outcome != OUTCOME_ABORTED && !(outcome == OUTCOME_UNKNOWN && by == BY_EDGE);
 
 	if (server->dot != NULL) {
 		connection->total_bytes += server->dot->bytes;
@@ -319,8 +319,8 @@ static void stage_refused(struct smtp_server *server, enum reply_id reply, struc
 	default: /* MAIL, DATA */
 		server->data_is_refused = stage == POLICY_DATA;
 		server->port->abandon(server->ctx);
-		server_end_transaction(server, is_for_good ? OUTCOME_REFUSED : OUTCOME_DEFERRED,
-			BY_EDGE);
+		server_end_transaction(
+			server, is_for_good ? OUTCOME_REFUSED : OUTCOME_DEFERRED, BY_EDGE);
 	}
 }
 
@@ -417,8 +417,8 @@ static void unknown_command(struct smtp_server *server, enum reply_id reply)
 		server_close_with(server, REPLY_TOO_MANY_ERRORS, ENDING_TOO_MANY_ERRORS);
 }
 
-static struct verb_check check_common(struct smtp_server *server, const struct verb_row *row,
-	struct str argument)
+static struct verb_check check_common(
+	struct smtp_server *server, const struct verb_row *row, struct str argument)
 {
 	if (!(row->states & (1u << server->state)))
 		return verb_wrong(row->misplaced(server), STR(""));
@@ -429,8 +429,8 @@ static struct verb_check check_common(struct smtp_server *server, const struct v
 	return verb_fine();
 }
 
-static void command_is_wrong(struct smtp_server *server, const struct verb_row *row,
-	const struct verb_check *wrong)
+static void command_is_wrong(
+	struct smtp_server *server, const struct verb_row *row, const struct verb_check *wrong)
 {
 	struct transaction *transaction = server->connection->transaction;
 
@@ -470,7 +470,7 @@ static void run_verb(struct smtp_server *server, const struct verb_row *row, str
 static bool is_idle_for_too_long(struct smtp_server *server, const struct verb_row *row)
 {
 	return (row->flags & VERB_IS_IDLE) &&
-		++server->idle_commands > server->settings->limits.idle_commands;
+	       ++server->idle_commands > server->settings->limits.idle_commands;
 }
 
 static void run_command(struct smtp_server *server, const struct smtp_command *command)
@@ -548,7 +548,8 @@ static size_t skip_line(struct smtp_server *server, struct str bytes, size_t lf)
 
 static uint64_t line_limit(const struct smtp_server *server, struct str bytes)
 {
-	return auth_is_secret(server, bytes) ? AUTH_LINE_MAX : server->settings->limits.command_line;
+	return auth_is_secret(server, bytes) ? AUTH_LINE_MAX
+					     : server->settings->limits.command_line;
 }
 
 /* No line end yet: wait, unless it is too long already. */
@@ -626,7 +627,7 @@ void smtp_server_start(struct smtp_server *server)
 bool smtp_server_wants_input(const struct smtp_server *server)
 {
 	return server->waiting == SMTP_WAITING_NOTHING && server->state != SMTP_STATE_CONNECTED &&
-		server->state != SMTP_STATE_CLOSING;
+	       server->state != SMTP_STATE_CLOSING;
 }
 
 size_t smtp_server_feed(struct smtp_server *server, struct str bytes)
@@ -672,8 +673,8 @@ void smtp_server_timeout(struct smtp_server *server)
 {
 	bool in_body = server->state == SMTP_STATE_BODY;
 
-	smtp_server_stop(server, REPLY_TIMEOUT,
-		in_body ? ENDING_DATA_TIMEOUT : ENDING_CLIENT_TIMEOUT);
+	smtp_server_stop(
+		server, REPLY_TIMEOUT, in_body ? ENDING_DATA_TIMEOUT : ENDING_CLIENT_TIMEOUT);
 }
 
 void smtp_server_eof(struct smtp_server *server, bool reset)
@@ -697,7 +698,8 @@ void smtp_server_stop(struct smtp_server *server, enum reply_id reply, enum endi
 		server->stop_ending = ending;
 		return;
 	}
-	if (server->waiting == SMTP_WAITING_TLS) { /* in the middle of a handshake nothing can be said */
+	if (server->waiting ==
+		SMTP_WAITING_TLS) { /* in the middle of a handshake nothing can be said */
 		smtp_server_abort(server, ending);
 		return;
 	}
@@ -739,8 +741,8 @@ static void print_graph(struct buf *out)
 	for (unsigned from = 0; from < SMTP_STATE_COUNT; from++)
 		for (unsigned to = 0; to < SMTP_STATE_COUNT; to++)
 			if (moves[from] & (1u << to))
-				buf_printf(out, "\t%s -> %s;\n", state_words[from],
-					state_words[to]);
+				buf_printf(
+					out, "\t%s -> %s;\n", state_words[from], state_words[to]);
 	buf_printf(out, "\t/* closing may follow any state */\n}\n```\n");
 }
 
@@ -750,10 +752,11 @@ void smtp_server_print_states(struct buf *out)
 			"## States\n\n| state | meaning |\n|---|---|\n");
 	for (unsigned state = 0; state < SMTP_STATE_COUNT; state++)
 		buf_printf(out, "| %s | %s |\n", state_words[state], state_meanings[state]);
-	buf_printf(out, "\n## Verbs\n\nA verb outside its states gets 503. The policy stage is named as "
-			"in the log. What breaks the\nrules of pipelining (RFC 2920) marks the client "
-			"as an early talker.\n\n| verb | policy stage | allowed in | pipelining | in a "
-			"restricted session |\n|---|---|---|---|---|\n");
+	buf_printf(out,
+		"\n## Verbs\n\nA verb outside its states gets 503. The policy stage is named as "
+		"in the log. What breaks the\nrules of pipelining (RFC 2920) marks the client "
+		"as an early talker.\n\n| verb | policy stage | allowed in | pipelining | in a "
+		"restricted session |\n|---|---|---|---|---|\n");
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		print_verb(&verbs[i], out);
 	print_graph(out);

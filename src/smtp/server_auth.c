@@ -25,8 +25,8 @@ bool auth_is_secret(const struct smtp_server *server, struct str line)
 static bool is_mechanism(struct str word)
 {
 	for (size_t i = 0; i < word.n; i++)
-		if (!ascii_is_alpha(word.p[i]) && !ascii_is_digit(word.p[i]) &&
-			word.p[i] != '-' && word.p[i] != '_')
+		if (!ascii_is_alpha(word.p[i]) && !ascii_is_digit(word.p[i]) && word.p[i] != '-' &&
+			word.p[i] != '_')
 			return false;
 	return word.n > 0 && word.n <= MECHANISM_MAX;
 }
@@ -56,7 +56,8 @@ void auth_print_line(const struct smtp_server *server, struct str line, struct b
 
 enum reply_id auth_misplaced(const struct smtp_server *server)
 {
-	return server->state == SMTP_STATE_GREETED ? REPLY_HELO_FIRST : REPLY_TRANSACTION_IN_PROGRESS;
+	return server->state == SMTP_STATE_GREETED ? REPLY_HELO_FIRST
+						   : REPLY_TRANSACTION_IN_PROGRESS;
 }
 
 /* The compiler must not drop it, as it could a memset of what is not read again. */

@@ -107,8 +107,8 @@ void data_answered(struct smtp_server *server, const struct smtp_answer *answer)
 		server->data_is_refused = true;
 		server->port->abandon(server->ctx);
 		server_refuse_as(server, POLICY_DATA, answer);
-		server_end_transaction(server, code >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED,
-			answer->by);
+		server_end_transaction(
+			server, code >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED, answer->by);
 	}
 }
 
@@ -185,8 +185,8 @@ static void refuse_lost(struct smtp_server *server)
 	buf_write(out, buf_view(&server->refusal));
 	server->port->send(server->ctx, buf_view(out));
 	server->port->refused(server->ctx, POLICY_BODY, server_last_line(server));
-	server_end_transaction(server, server->lost_code >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED,
-		server->lost_by);
+	server_end_transaction(server,
+		server->lost_code >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED, server->lost_by);
 }
 
 static void end_of_data(struct smtp_server *server)
@@ -224,8 +224,8 @@ void data_refused(struct smtp_server *server, enum reply_id reply, struct str de
 {
 	server->port->abandon(server->ctx);
 	server_refuse(server, POLICY_BODY, reply, detail);
-	server_end_transaction(server, reply_code(reply) >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED,
-		BY_EDGE);
+	server_end_transaction(
+		server, reply_code(reply) >= 500 ? OUTCOME_REFUSED : OUTCOME_DEFERRED, BY_EDGE);
 }
 
 /* The part of the input whose canonical form surely fits the backend's room. */
@@ -236,7 +236,8 @@ static struct str fitting(struct smtp_server *server, struct str bytes)
 	size_t room = server->port->body_room(server->ctx);
 	if (room < ROOM_MIN)
 		return str_make(bytes.p, 0);
-	return str_range(bytes, 0, server->normalises ? room / NORMALISED_GROWTH : room - HELD_BACK);
+	return str_range(
+		bytes, 0, server->normalises ? room / NORMALISED_GROWTH : room - HELD_BACK);
 }
 
 size_t data_feed(struct smtp_server *server, struct str bytes)

@@ -22,8 +22,8 @@ static const struct {
 	{ SMTP_EXT_STARTTLS, "STARTTLS" },
 };
 
-static struct verb_check check(struct smtp_server *server, struct str argument, const char *verb,
-	enum reply_id syntax)
+static struct verb_check check(
+	struct smtp_server *server, struct str argument, const char *verb, enum reply_id syntax)
 {
 	struct connection *connection = server->connection;
 	struct str host = str_cut(&argument, ' ');

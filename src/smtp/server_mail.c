@@ -53,21 +53,21 @@ enum reply_id server_params_reply(enum smtp_params_fault fault)
 	}
 }
 
-static struct verb_check parse(struct smtp_server *server, struct str argument,
-	struct transaction *transaction)
+static struct verb_check parse(
+	struct smtp_server *server, struct str argument, struct transaction *transaction)
 {
 	struct smtp_mail_params *params = &transaction->mail_params;
 	bool utf8 = server->offer.extensions & SMTP_EXT_SMTPUTF8;
 	struct str rest, bad = STR("");
 
-	enum reply_id wrong = server_path_reply(smtp_path_parse_reverse(argument, utf8,
-						    &transaction->arena,
-						    &transaction->mail_from, &rest),
-		utf8, REPLY_BAD_SENDER);
+	enum reply_id wrong =
+		server_path_reply(smtp_path_parse_reverse(argument, utf8, &transaction->arena,
+					  &transaction->mail_from, &rest),
+			utf8, REPLY_BAD_SENDER);
 	if (wrong != REPLY_NONE)
 		return verb_wrong(wrong, STR(""));
-	wrong = server_params_reply(smtp_params_parse_mail(rest, server->offer.extensions,
-		&transaction->arena, params, &bad));
+	wrong = server_params_reply(smtp_params_parse_mail(
+		rest, server->offer.extensions, &transaction->arena, params, &bad));
 	if (wrong != REPLY_NONE)
 		return verb_wrong(wrong, bad);
 	if (transaction->mail_from.is_utf8 && !params->smtputf8)
@@ -92,13 +92,13 @@ struct verb_check mail_check(struct smtp_server *server, struct str argument)
 		return (struct verb_check){ .reply = REPLY_TOO_MANY_TRANSACTIONS,
 			.ending = ENDING_TOO_MANY_TRANSACTIONS };
 	if (server->requires_auth && connection->auth == NULL)
-		return verb_wrong(auth_is_possible(server) ? REPLY_AUTH_REQUIRED : REPLY_NEEDS_TLS,
-			STR(""));
+		return verb_wrong(
+			auth_is_possible(server) ? REPLY_AUTH_REQUIRED : REPLY_NEEDS_TLS, STR(""));
 	if (!mail_cut_keyword(&argument, STR("FROM")))
 		return verb_wrong(REPLY_MAIL_SYNTAX, STR(""));
-	struct transaction *transaction = transaction_begin(connection,
-		ARENA_BASE + limits->recipients * ARENA_PER_RECIPIENT,
-		server->port->now_ms(server->ctx));
+	struct transaction *transaction =
+		transaction_begin(connection, ARENA_BASE + limits->recipients * ARENA_PER_RECIPIENT,
+			server->port->now_ms(server->ctx));
 	struct verb_check wrong = parse(server, argument, transaction);
 	if (wrong.reply != REPLY_NONE)
 		transaction_withdraw(connection);

@@ -14,24 +14,24 @@
 struct verb_check {
 	enum reply_id reply; /* REPLY_NONE, or what is wrong */
 	struct str detail;
-	enum ending ending;  /* of a reply that closes (421) */
+	enum ending ending; /* of a reply that closes (421) */
 };
 
 #define STATE_BIT(id) (1u << SMTP_STATE_##id)
 
 enum verb_flags {
-	VERB_ENDS_GROUP = 1 << 0, /* RFC 2920: must be the last of a pipelined group */
+	VERB_ENDS_GROUP = 1 << 0,   /* RFC 2920: must be the last of a pipelined group */
 	VERB_MUST_BE_LAST = 1 << 4, /* … and what follows cannot be told from commands: close */
 	VERB_TAKES_NOTHING = 1 << 1,
-	VERB_IS_IDLE = 1 << 2,      /* does not bring a message nearer */
+	VERB_IS_IDLE = 1 << 2, /* does not bring a message nearer */
 	VERB_IN_RESTRICTED = 1 << 3,
 };
 
 struct verb_row {
 	enum smtp_verb verb;
-	unsigned states;     /* set of STATE_BIT */
+	unsigned states; /* set of STATE_BIT */
 	unsigned flags;
-	int stage;           /* enum policy_stage to ask, or -1 */
+	int stage; /* enum policy_stage to ask, or -1 */
 	/* The reply when the state is not among `states`. */
 	enum reply_id (*misplaced)(const struct smtp_server *server);
 	struct verb_check (*check)(struct smtp_server *server, struct str argument);
@@ -57,8 +57,8 @@ void server_reply_answer(struct smtp_server *server, const struct smtp_answer *a
 /* A refusal in a stage: the reply, the log, and what the transaction remembers of it. */
 void server_refuse(struct smtp_server *server, enum policy_stage stage, enum reply_id reply,
 	struct str detail);
-void server_refuse_as(struct smtp_server *server, enum policy_stage stage,
-	const struct smtp_answer *answer);
+void server_refuse_as(
+	struct smtp_server *server, enum policy_stage stage, const struct smtp_answer *answer);
 /* What stands in last_response, without the line end of its last line. */
 struct str server_last_line(const struct smtp_server *server);
 struct str server_without_line_end(struct str line);
@@ -91,8 +91,7 @@ void server_break_off(struct smtp_server *server, enum reply_id reply, enum endi
 /* Ends the open transaction, if any, before its final dot: RSET, a new hello, QUIT, disconnect. */
 void server_abort_transaction(struct smtp_server *server);
 /* Ends it with an outcome, frees it, and goes back to READY. */
-void server_end_transaction(struct smtp_server *server, enum outcome outcome,
-	enum outcome_by by);
+void server_end_transaction(struct smtp_server *server, enum outcome outcome, enum outcome_by by);
 
 /* server_hello.c */
 struct verb_check hello_check_helo(struct smtp_server *server, struct str argument);

@@ -8,7 +8,8 @@
 
 enum reply_id tls_misplaced(const struct smtp_server *server)
 {
-	return server->state == SMTP_STATE_GREETED ? REPLY_HELO_FIRST : REPLY_TRANSACTION_IN_PROGRESS;
+	return server->state == SMTP_STATE_GREETED ? REPLY_HELO_FIRST
+						   : REPLY_TRANSACTION_IN_PROGRESS;
 }
 
 struct verb_check tls_check(struct smtp_server *server, struct str argument)
