@@ -37,7 +37,8 @@ struct edge {
 	struct route_table routes;
 	struct clients clients;
 	struct auth_guard auth_guard;
-	size_t handshakes; /* under way */
+	size_t handshakes;          /* under way */
+	struct clients handshakers; /* … and whose */
 	struct local_names local_names;
 	struct session_list sessions;
 	size_t session_count;

@@ -96,6 +96,7 @@ struct route_settings {
 struct limits_settings {
 	struct smtp_limits smtp;
 	uint64_t connections;            /* open at a time, all clients */
+	uint64_t handshakes_per_client;  /* of these, of one client */
 	uint64_t handshakes;             /* TLS handshakes under way at a time */
 	uint64_t connections_per_client; /* 0: no limit */
 };

@@ -222,6 +222,7 @@ static int make_edge(struct program *program, struct err *err)
 	};
 	edge->traces_restricted = settings->log.trace_restricted;
 	clients_init(&edge->clients, settings->limits.connections);
+	clients_init(&edge->handshakers, settings->limits.handshakes);
 	local_names_init(&edge->local_names, program->resolver, settings->hostname);
 	LIST_INIT(&edge->sessions);
 	return 0;
@@ -554,6 +555,7 @@ static void free_program(struct program *program)
 	if (edge->loop != NULL) {
 		local_names_free(&edge->local_names);
 		clients_free(&edge->clients);
+		clients_free(&edge->handshakers);
 	}
 	for (size_t i = 0; i < program->listener_count; i++)
 		listener_close(&program->listeners[i].listener);

@@ -2,6 +2,8 @@
  * AUTH: joins the dialogue to the listener's authentication service. What is offered depends on TLS;
  * failures are held back, counted by client and by user, and logged without secrets.
  */
+#include <string.h>
+
 #include "base/log.h"
 #include "session_priv.h"
 
@@ -113,14 +115,24 @@ static void on_delay_over(void *ctx)
 		tell(session, session->auth_result);
 }
 
+/* Whom failures are counted for: an IPv4 address, or an IPv6 network, as one client has a whole /64
+ * of addresses to try from. */
+static struct str guessed_by(const struct session *session, char text[IPADDR_TEXT_MAX])
+{
+	struct ipaddr ip = session->connection.remote.address.ip;
+
+	if (!ipaddr_is_v4(&ip))
+		memset(ip.bytes + 8, 0, 8);
+	return str_from(ipaddr_print(&ip, text));
+}
+
 static void count_failure(struct session *session)
 {
 	struct auth_guard *guard = &session->edge->auth_guard;
 	uint64_t window = settings(session)->failure_window_ms, now = session_now_ms(session);
 	char ip[IPADDR_TEXT_MAX];
 
-	auth_guard_failed(guard, 'c',
-		str_from(ipaddr_print(&session->connection.remote.address.ip, ip)), window, now);
+	auth_guard_failed(guard, 'c', guessed_by(session, ip), window, now);
 	if (session->auth_user[0])
 		auth_guard_failed(guard, 'u', str_from(session->auth_user), window, now);
 }
@@ -135,8 +147,7 @@ static bool is_limited(const struct session *session, struct str user)
 	if (user.n > 0)
 		return auth_guard_is_limited(
 			guard, 'u', user, auth->failures_per_user, auth->failure_window_ms, now);
-	return auth_guard_is_limited(guard, 'c',
-		str_from(ipaddr_print(&session->connection.remote.address.ip, ip)),
+	return auth_guard_is_limited(guard, 'c', guessed_by(session, ip),
 		auth->failures_per_client, auth->failure_window_ms, now);
 }
 
@@ -216,6 +227,8 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 	if (!is_protected(session))
 		return SMTP_AUTH_NEEDS_TLS;
 	unsigned bit = auth_mechanism_find(mechanism) & offered(session);
+	if (service->kind->mechanisms(service) == 0)
+		return SMTP_AUTH_NOT_AVAILABLE; /* a server that was not reached yet */
 	if (bit == 0)
 		return SMTP_AUTH_NO_MECHANISM;
 	if (is_limited(session, STR(""))) {

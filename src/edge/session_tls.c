@@ -11,6 +11,7 @@ static void begin(struct session *session)
 {
 	session->is_shaking_hands = true;
 	session->edge->handshakes++;
+	clients_add(&session->edge->handshakers, &session->connection.remote.address.ip);
 	timer_set(&session->deadline, session->edge->timeouts->tls_handshake);
 }
 
@@ -20,6 +21,7 @@ static void end(struct session *session)
 		return;
 	session->is_shaking_hands = false;
 	session->edge->handshakes--;
+	clients_remove(&session->edge->handshakers, &session->connection.remote.address.ip);
 	timer_clear(&session->deadline);
 }
 
@@ -95,8 +97,15 @@ static void on_done(void *ctx, const struct err *err)
 bool session_tls_is_available(void *ctx)
 {
 	const struct session *session = ctx;
+	const struct edge *edge = session->edge;
+	const struct limits_settings *limits = edge->limits;
+	const struct ipaddr *client = &session->connection.remote.address.ip;
 
-	return session->edge->handshakes < session->edge->limits->handshakes;
+	/* Health checks must not fail because clients shake hands. */
+	if (session->connection.is_restricted)
+		return true;
+	return edge->handshakes < limits->handshakes &&
+	       clients_count(&edge->handshakers, client) < limits->handshakes_per_client;
 }
 
 void session_start_tls(void *ctx)

@@ -629,6 +629,14 @@ const struct conf_field limits_fields[] = {
 		.help = "TLS handshakes under way at a time. Beyond it STARTTLS is answered 454 "
 			"and "
 			"connections on implicit-TLS listeners are closed." },
+	{ .key = "handshakes_per_client",
+		.type = CONF_NUMBER,
+		.offset = LIMIT(handshakes_per_client),
+		.dflt = "20",
+		.min = 1,
+		.max = 1000000,
+		.help = "TLS handshakes of one client under way at a time, so that nobody can take "
+			"them all." },
 	{ .key = "auth_failures",
 		.type = CONF_NUMBER,
 		.offset = LIMIT(smtp.auth_failures),

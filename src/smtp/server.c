@@ -447,6 +447,8 @@ static void run_verb(struct smtp_server *server, const struct verb_row *row, str
 {
 	notice_pipelining(server, row);
 	server->data_is_refused = false;
+	if (row->verb != SMTP_VERB_AUTH)
+		server->auth_is_over = false;
 	if ((row->flags & VERB_MUST_BE_LAST) && server_spoke_out_of_turn(server)) {
 		server_break_off(server, REPLY_SYNCHRONIZATION, ENDING_OUT_OF_TURN);
 		return;

@@ -16,9 +16,20 @@
 #define VERB STR("AUTH")
 #define MECHANISM_MAX 20 /* RFC 4422 section 3.1 */
 
+/* A client that does not know yet that its exchange is over may still send the password. */
+static bool is_left_over(const struct smtp_server *server, struct str line)
+{
+	struct smtp_command command;
+
+	return server->auth_is_over &&
+	       (smtp_command_parse(server_without_line_end(line), &command) != SMTP_LINE_FINE ||
+		       verb_row_find(command.verb) == NULL);
+}
+
 bool auth_is_secret(const struct smtp_server *server, struct str line)
 {
-	return server->in_auth || str_starts_with_nocase(line, VERB);
+	return server->in_auth || str_starts_with_nocase(str_trim(line), VERB) ||
+	       is_left_over(server, line);
 }
 
 /* sasl-mech = 1*20mech-char; mech-char = UPPER-ALPHA / DIGIT / HYPHEN / UNDERSCORE */
@@ -37,7 +48,7 @@ void auth_print_line(const struct smtp_server *server, struct str line, struct b
 	struct str rest = str_from_pos(server_without_line_end(line), VERB.n);
 	bool is_verb = rest.n > 0 && (rest.p[0] == ' ' || rest.p[0] == '\t');
 
-	if (server->in_auth) {
+	if (server->in_auth || !str_starts_with_nocase(line, VERB)) {
 		buf_write(out, STR("***\r\n"));
 		return;
 	}
@@ -68,6 +79,7 @@ static void wipe(char *secret, size_t size)
 
 struct verb_check auth_check(struct smtp_server *server, struct str argument)
 {
+	server->auth_is_over = true; /* until a known verb, or success */
 	struct str rest = argument;
 	struct str mechanism = str_cut(&rest, ' ');
 
@@ -201,6 +213,7 @@ static void succeeded(struct smtp_server *server, struct str user)
 		server_reply(server, REPLY_AUTH_UNAVAILABLE, STR(""));
 		return;
 	}
+	server->auth_is_over = false;
 	connection->auth = auth;
 	connection_grant_relaying(connection, RELAYING_BY_AUTH);
 	server_reply(server, REPLY_AUTH_OK, STR(""));

@@ -80,7 +80,8 @@ static struct verb_check parse(
 /* Or is it TLS that is missing first? */
 static bool auth_is_possible(const struct smtp_server *server)
 {
-	return server->connection->tls != NULL || (server->offer.extensions & SMTP_EXT_AUTH);
+	return server->connection->tls != NULL || !(server->offer.extensions & SMTP_EXT_STARTTLS) ||
+	       (server->offer.extensions & SMTP_EXT_AUTH);
 }
 
 struct verb_check mail_check(struct smtp_server *server, struct str argument)
