@@ -833,6 +833,25 @@ def test_handshakes_are_limited(backend, pairs):
         waiting[1].quit()
 
 
+def test_nobody_takes_all_handshakes(backend, pairs):
+    """Silent connections of one client turned STARTTLS off for everybody else."""
+    config = {"listeners": [listener("mx", "starttls", pairs["mx"]),
+                            listener("smtps", "implicit", pairs["mx"])],
+              "limits": {"handshakes": 6, "handshakes_per_client": 3},
+              "timeouts": {"tls_handshake": "20s"}}
+    with Gatepost(config, backend=backend) as gatepost, contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_connection(
+            where(gatepost, "smtps"), source_address=("127.0.0.2", 0))) for _ in range(8)]
+        time.sleep(0.3)
+        assert sum(is_closed(one) for one in silent[3:]) == 5
+        with connect(gatepost) as client:
+            client.hello()
+            client.command("STARTTLS", 220)
+            wrap(client, trusting(), MX)
+            client.command("EHLO client.example.net", 250)
+            client.quit()
+
+
 def test_stalled_handshakes_do_not_starve_others(gatepost):
     """Below the limit, silent clients cost the others nothing."""
     with contextlib.ExitStack() as stack:
