@@ -57,8 +57,6 @@ enum conf_flags {
 	                           scalar stands for a list of one, except for MAP */
 	CONF_REQUIRED = 1 << 1, /* must be given; a list or text: must not be empty */
 	CONF_SECRET = 1 << 2,   /* never printed, not in mistakes either */
-	CONF_OPTIONAL_MAP = 1 << 3, /* CONF_MAP: absent means all defaults (this is the rule); kept
-	                               for symmetry of documentation */
 };
 
 struct conf_node;   /* a place in the file: opaque */

@@ -382,26 +382,26 @@ void smtp_server_verdict(struct smtp_server *server, struct verdict verdict, boo
 
 /* ---- Command lines -------------------------------------------------------------------------- */
 
-bool server_spoke_out_of_turn(const struct smtp_server *server)
+static bool spoke_out_of_turn(const struct smtp_server *server)
 {
 	return server->has_more || server->port->input_is_pending(server->ctx);
 }
 
-/* RFC 2920: what may not stand in the middle of a group marks an early talker. */
-static void notice_pipelining(struct smtp_server *server, const struct verb_row *row)
+/* RFC 2920: what may not stand in the middle of a group marks an early talker. True: it did. */
+static bool notice_pipelining(struct smtp_server *server, const struct verb_row *row)
 {
 	struct connection *connection = server->connection;
-
 	bool must_be_last = row->flags & VERB_ENDS_GROUP;
 
 	if (row->verb == SMTP_VERB_QUIT || (connection->esmtp && !must_be_last))
-		return;
-	if (!server_spoke_out_of_turn(server))
-		return;
+		return false;
+	if (!spoke_out_of_turn(server))
+		return false;
 	if (!connection->early_talker)
 		results_add(&connection->results, STR("early_talker"), RESULT_MSG,
 			STR("pipelined where RFC 2920 does not allow it"));
 	connection->early_talker = true;
+	return true;
 }
 
 static void unknown_command(struct smtp_server *server, enum reply_id reply)
@@ -445,11 +445,12 @@ static void command_is_wrong(
 
 static void run_verb(struct smtp_server *server, const struct verb_row *row, struct str argument)
 {
-	notice_pipelining(server, row);
+	bool is_out_of_turn = notice_pipelining(server, row);
+
 	server->data_is_refused = false;
 	if (row->verb != SMTP_VERB_AUTH)
 		server->auth_is_over = false;
-	if ((row->flags & VERB_MUST_BE_LAST) && server_spoke_out_of_turn(server)) {
+	if (is_out_of_turn && (row->flags & VERB_MUST_BE_LAST)) {
 		server_break_off(server, REPLY_SYNCHRONIZATION, ENDING_OUT_OF_TURN);
 		return;
 	}

@@ -72,8 +72,6 @@ void server_ask(struct smtp_server *server, enum policy_stage stage);
 enum reply_id server_path_reply(enum smtp_path_fault fault, bool utf8, enum reply_id syntax);
 enum reply_id server_params_reply(enum smtp_params_fault fault);
 
-/* Has the client sent more behind the command that is being handled? */
-bool server_spoke_out_of_turn(const struct smtp_server *server);
 /* A mistake of the protocol: the standard reply, counted. */
 void server_protocol_error(struct smtp_server *server, enum reply_id reply, struct str detail);
 /* The client's deadline begins anew; at the end of each entry of the interface. */
