@@ -376,7 +376,7 @@ def test_order(gatepost):
 
 def test_exchange_without_waiting(gatepost, backend):
     """A client that sends its responses at once: whatever is answered, nothing of them is kept."""
-    before = len(backend.commands())
+    before = len(backend.envelopes())
     with session(gatepost) as client:
         client.send(f"AUTH LOGIN\r\n{encode('bea')}\r\n{encode(SECRETS['bea'])}\r\nNOOP\r\n")
         assert client.reply().code in (334, 501, 503, 554)
@@ -389,7 +389,7 @@ def test_exchange_without_waiting(gatepost, backend):
         with contextlib.suppress(Closed):
             while client.reply().code != 250:
                 pass
-    assert len(backend.commands()) == before
+    assert len(backend.envelopes()) == before
     gatepost.look_for_secrets()
 
 

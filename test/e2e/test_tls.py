@@ -753,7 +753,7 @@ INJECTED = (b"EHLO evil.example\r\nMAIL FROM:<evil@example.net>\r\n"
 @pytest.mark.parametrize("behind", ["one-segment", "cut-after-command", "with-clienthello"])
 def test_injection(gatepost, backend, injected, behind):
     """Never executed, neither in plaintext nor under TLS; the session ends."""
-    before = len(backend.commands())
+    before = len(backend.envelopes())
     with connect(gatepost) as client:
         client.hello()
         if behind == "cut-after-command":
@@ -768,7 +768,7 @@ def test_injection(gatepost, backend, injected, behind):
         answer = client.rest()
     assert b"220 2.0.0" not in answer and b"250" not in answer, answer
     assert answer.startswith((b"421", b"5")) or answer == b"", answer
-    assert len(backend.commands()) == before
+    assert len(backend.envelopes()) == before
 
 
 @pytest.mark.parametrize("injected", [b"\r\n", b"NOOP\r\n", INJECTED],
@@ -776,7 +776,7 @@ def test_injection(gatepost, backend, injected, behind):
 @pytest.mark.parametrize("wait", [0, 0.02])
 def test_injection_in_the_next_segment(gatepost, backend, injected, wait):
     """It races with the reply: either way nothing of it is executed, and TLS never begins."""
-    before = len(backend.commands())
+    before = len(backend.envelopes())
     with connect(gatepost) as client:
         client.hello()
         client.send(b"STARTTLS\r\n")
@@ -789,18 +789,18 @@ def test_injection_in_the_next_segment(gatepost, backend, injected, wait):
         assert b"250" not in answer and b"221" not in answer, answer
         # 220 perhaps, and an alert; no ServerHello.
         assert b"\x16\x03\x03" not in answer, answer
-    assert len(backend.commands()) == before
+    assert len(backend.envelopes()) == before
 
 
 def test_injection_under_pipelining(gatepost, backend):
     """STARTTLS as the last of a group is not allowed to hide what comes behind it."""
-    before = len(backend.commands())
+    before = len(backend.envelopes())
     with connect(gatepost) as client:
         client.hello()
         client.send(b"NOOP\r\nSTARTTLS\r\nMAIL FROM:<evil@example.net>\r\n")
         answer = client.rest()
         assert answer.count(b"250") == 1 and b"220 2.0.0" not in answer, answer
-    assert len(backend.commands()) == before
+    assert len(backend.envelopes()) == before
 
 
 # ---- Limits

@@ -144,6 +144,11 @@ class Backend:
         return [line for line in lines
                 if verb is None or line.partition(" ")[0].upper() == verb.upper()]
 
+    def envelopes(self):
+        """Command lines of transactions: without those of a greeting, which a probe sends too."""
+        return [line for line in self.commands()
+                if line.partition(" ")[0].upper() not in ("EHLO", "HELO", "STARTTLS", "QUIT")]
+
     def connections(self):
         return self.events("connection")
 
