@@ -1,7 +1,7 @@
 /*
  * Authentication of clients (SMTP AUTH, RFC 4954), apart from the dialogue: a service answers SASL
  * exchanges, asynchronously. Three kinds: a users file, a Dovecot auth server, and the mail backend
- * itself (edge/forward). The dialogue sees all of them through this interface, and knows neither
+ * itself (backend/forward). The dialogue sees all of them through this interface, and knows neither
  * mechanisms nor passwords.
  *
  * One attempt: begin → (challenge → respond)* → done. Whatever a client sent is wiped after use and

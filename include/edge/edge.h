@@ -8,17 +8,18 @@
 #include <stdbool.h>
 #include <sys/queue.h>
 
-#include "base/str.h"
 #include "auth/auth.h"
+#include "backend/env.h"
+#include "backend/route.h"
+#include "base/str.h"
 #include "edge/auth_guard.h"
-#include "edge/backend.h"
 #include "edge/clients.h"
 #include "edge/local_names.h"
 #include "edge/settings.h"
-#include "edge/tls_slot.h"
 #include "net/listener.h"
 #include "net/loop.h"
 #include "net/resolver.h"
+#include "net/tls_slot.h"
 #include "policy/checks/relay.h"
 #include "policy/plan.h"
 #include "smtp/server.h"
@@ -34,6 +35,7 @@ struct edge {
 	const struct limits_settings *limits;
 	const struct timeouts_settings *timeouts;
 	const struct relay_settings *relay;
+	struct backend_env backend;
 	struct route_table routes;
 	struct clients clients;
 	struct auth_guard auth_guard;

@@ -1,5 +1,5 @@
 /*
- * The settings of listeners, backends, routes, limits and timeouts: plain structs, filled by the
+ * The settings of listeners, limits and timeouts: plain structs, filled by the
  * tables of edge/settings.c. They belong to one immutable snapshot and outlive every session.
  */
 #ifndef EDGE_SETTINGS_H
@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/settings.h"
 #include "base/ipaddr.h"
 #include "base/str.h"
 #include "conf/schema.h"
@@ -16,18 +17,7 @@
 
 enum proxy_mode { PROXY_MODE_REQUIRED, PROXY_MODE_OPTIONAL, PROXY_MODE_OFF };
 enum bare_newline { BARE_NEWLINE_REJECT, BARE_NEWLINE_NORMALISE };
-enum identity { IDENTITY_NONE, IDENTITY_PROXY_V1, IDENTITY_PROXY_V2 };
-enum backend_hello { BACKEND_HELLO_OWN, BACKEND_HELLO_CLIENT };
-enum balance { BALANCE_FIRST, BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_SOURCE };
 enum tls_mode { TLS_MODE_OFF, TLS_MODE_STARTTLS, TLS_MODE_IMPLICIT };
-enum backend_tls_mode {
-	BACKEND_TLS_OFF,
-	BACKEND_TLS_OPPORTUNISTIC,
-	BACKEND_TLS_REQUIRED,
-	BACKEND_TLS_IMPLICIT,
-};
-/* When opportunistic TLS towards a backend may end in plaintext. */
-enum tls_fallback { TLS_FALLBACK_NOT_OFFERED, TLS_FALLBACK_ALWAYS };
 
 /* TLS towards clients. */
 struct tls_settings {
@@ -36,15 +26,6 @@ struct tls_settings {
 	struct conf_list certificates; /* of struct tls_certificate: … or several, chosen by SNI */
 	int min_version;               /* enum tls_version */
 	struct str client_ca;          /* path; empty: no client certificates */
-};
-
-/* TLS towards a backend. */
-struct backend_tls_settings {
-	int mode;        /* enum backend_tls_mode */
-	int verify;      /* enum tls_verify */
-	int fallback;    /* enum tls_fallback */
-	int min_version; /* enum tls_version */
-	struct str ca, name, fingerprint, certificate, key;
 };
 
 /* AUTH on a listener; without a service there is none. */
@@ -71,27 +52,6 @@ struct listener_settings {
 	struct ipnet_list normalise_networks;
 };
 
-#define BACKEND_SERVERS_MAX 64
-
-struct backend_settings {
-	struct str name;
-	struct conf_list servers; /* of struct endpoint */
-	int balance;              /* enum balance */
-	int identity;             /* enum identity */
-	int hello;                /* enum backend_hello */
-	struct backend_tls_settings tls;
-};
-
-/* First match counts; an empty list matches everything. */
-struct route_settings {
-	struct conf_list listeners;  /* of struct str: names */
-	struct conf_list domains;    /* of struct str: of the recipient; ".example.org" */
-	struct conf_list recipients; /* of struct str: whole addresses */
-	struct conf_list senders;    /* of struct str: whole addresses, or domains */
-	struct ipnet_list networks;  /* of the client */
-	struct str backend;          /* name */
-};
-
 /* The section `limits`: those of the dialogue, and those of connections. */
 struct limits_settings {
 	struct smtp_limits smtp;
@@ -104,16 +64,12 @@ struct limits_settings {
 /* The section `timeouts`, in milliseconds. */
 struct timeouts_settings {
 	uint64_t proxy, proxy_wait, tls_handshake, command, data, session, linger;
-	uint64_t backend_connect, backend_greeting, backend_command, backend_data, backend_final;
-	uint64_t backend_idle, backend_probe;
+	struct backend_timeouts backend;
 };
 
 extern const struct conf_field listener_fields[];
 /* What the rows of a listener cannot say; for the row that holds the table. */
 void listener_accepts(const void *value, struct conf_node *node, struct conf_errors *errors);
-extern const struct conf_field backend_fields[];
-void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors);
-extern const struct conf_field route_fields[];
 extern const struct conf_field limits_fields[];
 extern const struct conf_field timeouts_fields[];
 

@@ -28,6 +28,7 @@ struct tls_certificate {
 };
 
 enum tls_version { TLS_VERSION_1_2, TLS_VERSION_1_3 };
+extern const char *const tls_version_words[]; /* "1.2", "1.3", NULL */
 
 /*
  * Which certificate: of each kind of key (ECDSA, RSA) the one that has the name in subjectAltName,

@@ -13,13 +13,15 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "backend/backend_tls.h"
+#include "backend/forward.h"
+#include "backend/probe.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "edge/auth_slot.h"
 #include "edge/edge.h"
-#include "edge/forward.h"
-#include "edge/probe.h"
+#include "edge/listener_tls.h"
 #include "edge/session.h"
 
 /* Connections wait in the kernel until we know what the backends offer, but no longer than this. */
@@ -163,8 +165,7 @@ static int make_backends(struct program *program, struct err *err)
 	for (size_t i = 0; i < list->count; i++) {
 		struct backend *backend = &program->backends[program->backend_count++];
 		backend_init(backend, &settings[i]);
-		if (tls_slot_open_client(&backend->tls, settings[i].name, &settings[i].tls, err) <
-			0)
+		if (backend_tls_open(backend, err) < 0)
 			return -1;
 	}
 	return 0;
@@ -177,8 +178,7 @@ static int open_tls(struct program *program, struct err *err)
 
 	program->tls_slots = xcalloc(list->count, sizeof(*program->tls_slots));
 	for (size_t i = 0; i < list->count; i++)
-		if (tls_slot_open_server(
-			    &program->tls_slots[i], listeners[i].name, &listeners[i].tls, err) < 0)
+		if (listener_tls_open(&program->tls_slots[i], &listeners[i], err) < 0)
 			return -1;
 	return 0;
 }
@@ -214,6 +214,12 @@ static int make_edge(struct program *program, struct err *err)
 	edge->limits = &settings->limits;
 	edge->timeouts = &settings->timeouts;
 	edge->relay = &settings->relay;
+	edge->backend = (struct backend_env){
+		.loop = program->loop,
+		.hostname = settings->hostname,
+		.timeouts = &settings->timeouts.backend,
+		.tls_handshake_ms = settings->timeouts.tls_handshake,
+	};
 	edge->routes = (struct route_table){
 		.routes = settings->routes.items,
 		.count = settings->routes.count,
@@ -378,8 +384,8 @@ static int start_probes(struct program *program, struct err *err)
 	(void)err;
 	timer_init(&program->first_round, program->loop, start_accepting, program);
 	timer_set(&program->first_round, FIRST_ROUND_MS);
-	program->probes = probes_new(program->loop, program->backends, settings->backends.count,
-		&settings->timeouts, settings->hostname, start_accepting, program);
+	program->probes = probes_new(&program->edge.backend, program->backends,
+		settings->backends.count, start_accepting, program);
 	return 0;
 }
 

@@ -160,8 +160,8 @@ static void on_forward_recipient(void *ctx)
 	struct edge *edge = session->edge;
 
 	if (session->forward == NULL)
-		session->forward = forward_new(edge->loop, &session->connection, &edge->routes,
-			edge->timeouts, edge->hostname, &forward_port, session);
+		session->forward = forward_new(&edge->backend, &session->connection, &edge->routes,
+			&forward_port, session);
 	forward_recipient(session->forward);
 }
 
@@ -274,8 +274,8 @@ static void on_refused(void *ctx, enum policy_stage stage, struct str reply)
 static struct smtp_offer on_offer(void *ctx)
 {
 	struct session *session = ctx;
-	struct smtp_offer offer = route_offer(
-		&session->edge->routes, session->listener->settings->name, session->edge->limits);
+	struct smtp_offer offer = route_offer(&session->edge->routes,
+		session->listener->settings->name, session->edge->limits->smtp.message_size);
 
 	if (session->listener->settings->tls.mode == TLS_MODE_STARTTLS &&
 		session->connection.tls == NULL && !session->connection.is_restricted)

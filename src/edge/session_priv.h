@@ -7,7 +7,7 @@
 
 #include "auth/auth.h"
 #include "edge/edge.h"
-#include "edge/forward.h"
+#include "backend/forward.h"
 #include "edge/intake.h"
 #include "edge/session.h"
 #include "net/stream.h"

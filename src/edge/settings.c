@@ -11,7 +11,6 @@
 /* ---- TLS -------------------------------------------------------------------------------------- */
 
 static const char *const tls_modes[] = { "off", "starttls", "implicit", NULL };
-static const char *const tls_versions[] = { "1.2", "1.3", NULL };
 
 #define CERTIFICATE(member) offsetof(struct tls_certificate, member)
 
@@ -69,7 +68,7 @@ static const struct conf_field tls_fields[] = {
 		.type = CONF_ENUM,
 		.offset = TLS(min_version),
 		.dflt = "1.2",
-		.choices = tls_versions,
+		.choices = tls_version_words,
 		.help = "The oldest version of TLS." },
 	{ .key = "client_ca",
 		.type = CONF_STRING,
@@ -92,112 +91,6 @@ static void check_tls(
 	if (tls->mode == TLS_MODE_OFF && (has_certificate || tls->client_ca.n > 0))
 		conf_error(errors, at,
 			"certificates have no meaning without mode: starttls or implicit");
-	if ((tls->certificate.n == 0) != (tls->key.n == 0))
-		conf_error(errors, at, "certificate and key belong together");
-}
-
-static const char *const backend_tls_modes[] = { "off", "opportunistic", "required", "implicit",
-	NULL };
-static const char *const tls_verifies[] = { "none", "ca", "name", "fingerprint", NULL };
-static const char *const tls_fallbacks[] = { "not_offered", "always", NULL };
-
-#define BACKEND_TLS(member) offsetof(struct backend_tls_settings, member)
-
-static const struct conf_field backend_tls_fields[] = {
-	{ .key = "mode",
-		.type = CONF_ENUM,
-		.offset = BACKEND_TLS(mode),
-		.dflt = "off",
-		.choices = backend_tls_modes,
-		.help = "off: never. opportunistic: when the server offers STARTTLS. required: a "
-			"server "
-			"without it is not used. implicit: from the first byte." },
-	{ .key = "verify",
-		.type = CONF_ENUM,
-		.offset = BACKEND_TLS(verify),
-		.dflt = "none",
-		.choices = tls_verifies,
-		.help = "none: any certificate. ca: signed by `ca`. name: … and for `name`. "
-			"fingerprint: this certificate, whoever signed it." },
-	{ .key = "fallback",
-		.type = CONF_ENUM,
-		.offset = BACKEND_TLS(fallback),
-		.dflt = "not_offered",
-		.choices = tls_fallbacks,
-		.help = "When opportunistic TLS may end in plaintext: when the server does not "
-			"offer "
-			"STARTTLS, or also when the handshake fails. The log says so." },
-	{ .key = "min_version",
-		.type = CONF_ENUM,
-		.offset = BACKEND_TLS(min_version),
-		.dflt = "1.2",
-		.choices = tls_versions,
-		.help = "The oldest version of TLS." },
-	{ .key = "ca",
-		.type = CONF_STRING,
-		.offset = BACKEND_TLS(ca),
-		.example = "/etc/gatepost/tls/backend-ca.pem",
-		.help = "A PEM file of CAs. Without it: the system's." },
-	{ .key = "name",
-		.type = CONF_STRING,
-		.offset = BACKEND_TLS(name),
-		.example = "mail.example.com",
-		.help = "The server's name, for SNI and verify: name." },
-	{ .key = "fingerprint",
-		.type = CONF_STRING,
-		.offset = BACKEND_TLS(fingerprint),
-		.help = "SHA-256 of the server's certificate, in hex." },
-	{ .key = "certificate",
-		.type = CONF_STRING,
-		.offset = BACKEND_TLS(certificate),
-		.help = "A PEM file: our own certificate, for servers that ask for one." },
-	{ .key = "key",
-		.type = CONF_STRING,
-		.offset = BACKEND_TLS(key),
-		.help = "A PEM file: its key." },
-	CONF_END,
-};
-
-static bool is_hex_digit(char c)
-{
-	return ascii_is_digit(c) || (ascii_lower(c) >= 'a' && ascii_lower(c) <= 'f');
-}
-
-/* SHA-256 in hex, with or without colons. */
-static bool is_fingerprint(struct str text)
-{
-	size_t digits = 0;
-
-	for (size_t i = 0; i < text.n; i++) {
-		if (is_hex_digit(text.p[i]))
-			digits++;
-		else if (text.p[i] != ':')
-			return false;
-	}
-	return digits == 64;
-}
-
-static void check_backend_tls(
-	const struct backend_tls_settings *tls, struct conf_node *node, struct conf_errors *errors)
-{
-	struct conf_node *at = conf_node_get(node, "tls");
-
-	if (tls->mode == BACKEND_TLS_OFF && tls->verify != TLS_VERIFY_NONE)
-		conf_error(errors, conf_node_get(at, "verify"),
-			"verify has no meaning without mode: opportunistic, required or implicit");
-	if (tls->fingerprint.n > 0 && !is_fingerprint(tls->fingerprint))
-		conf_error(errors, conf_node_get(at, "fingerprint"),
-			"must be 64 hex digits, the SHA-256 of the certificate");
-	if (tls->ca.n > 0 && tls->verify != TLS_VERIFY_CA && tls->verify != TLS_VERIFY_NAME)
-		conf_error(errors, conf_node_get(at, "ca"),
-			"ca has no meaning without verify: ca or name");
-	if (tls->fingerprint.n > 0 && tls->verify != TLS_VERIFY_FINGERPRINT)
-		conf_error(errors, conf_node_get(at, "fingerprint"),
-			"fingerprint has no meaning without verify: fingerprint");
-	if (tls->verify == TLS_VERIFY_NAME && tls->name.n == 0)
-		conf_error(errors, at, "verify: name needs name");
-	if (tls->verify == TLS_VERIFY_FINGERPRINT && tls->fingerprint.n == 0)
-		conf_error(errors, at, "verify: fingerprint needs fingerprint");
 	if ((tls->certificate.n == 0) != (tls->key.n == 0))
 		conf_error(errors, at, "certificate and key belong together");
 }
@@ -418,113 +311,6 @@ const struct conf_field listener_fields[] = {
 	CONF_END,
 };
 
-/* ---- Backends ------------------------------------------------------------------------------- */
-
-static const char *const balances[] = { "first", "roundrobin", "leastconn", "source", NULL };
-static const char *const identities[] = { "none", "proxy-v1", "proxy-v2", NULL };
-static const char *const hellos[] = { "own", "client", NULL };
-
-void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
-{
-	const struct backend_settings *backend = value;
-
-	if (backend->servers.count > BACKEND_SERVERS_MAX)
-		conf_error(errors, node, "a backend has at most %d servers", BACKEND_SERVERS_MAX);
-	check_backend_tls(&backend->tls, node, errors);
-}
-
-#define BACKEND(member) offsetof(struct backend_settings, member)
-
-const struct conf_field backend_fields[] = {
-	{ .key = "name",
-		.type = CONF_STRING,
-		.offset = BACKEND(name),
-		.example = "mta",
-		.help = "Its name in routes, log and trace. Without it: backend1, backend2, …" },
-	{ .key = "servers",
-		.type = CONF_ENDPOINT,
-		.flags = CONF_LIST | CONF_REQUIRED,
-		.offset = BACKEND(servers),
-		.example = "[\"10.0.1.10:25\", \"10.0.1.11:25\"]",
-		.help = "Its servers. When one cannot be used the next is tried, within the same "
-			"transaction, as long as no message was sent." },
-	{ .key = "balance",
-		.type = CONF_ENUM,
-		.offset = BACKEND(balance),
-		.dflt = "first",
-		.choices = balances,
-		.help = "Which server comes first. first: in the order given. roundrobin: each in "
-			"turn. leastconn: the one with the fewest connections. source: by the "
-			"client's "
-			"address." },
-	{ .key = "identity",
-		.type = CONF_ENUM,
-		.offset = BACKEND(identity),
-		.dflt = "none",
-		.choices = identities,
-		.help = "How the backend learns who the client is, besides the Received line: a "
-			"PROXY "
-			"header of version 1 or 2, or not at all." },
-	{ .key = "hello",
-		.type = CONF_ENUM,
-		.offset = BACKEND(hello),
-		.dflt = "own",
-		.choices = hellos,
-		.help = "The name in our EHLO: our hostname, or the client's." },
-	{ .key = "tls",
-		.type = CONF_MAP,
-		.offset = BACKEND(tls),
-		.fields = backend_tls_fields,
-		.help = "TLS towards the backend." },
-	CONF_END,
-};
-
-/* ---- Routes --------------------------------------------------------------------------------- */
-
-#define ROUTE(member) offsetof(struct route_settings, member)
-
-const struct conf_field route_fields[] = {
-	{ .key = "listeners",
-		.type = CONF_STRING,
-		.flags = CONF_LIST,
-		.offset = ROUTE(listeners),
-		.example = "[mx]",
-		.help = "Names of listeners." },
-	{ .key = "domains",
-		.type = CONF_DOMAIN,
-		.flags = CONF_LIST,
-		.offset = ROUTE(domains),
-		.example = "[example.org, .example.org]",
-		.help = "Domains of the recipient; with a leading dot, everything below. With "
-			"`recipients` beside it either may hold." },
-	{ .key = "recipients",
-		.type = CONF_STRING,
-		.flags = CONF_LIST,
-		.offset = ROUTE(recipients),
-		.example = "[\"info@example.com\"]",
-		.help = "Whole addresses of recipients." },
-	{ .key = "senders",
-		.type = CONF_STRING,
-		.flags = CONF_LIST,
-		.offset = ROUTE(senders),
-		.example = "[\"lists.example.net\"]",
-		.help = "Whole addresses or domains of the sender; with a leading dot, everything "
-			"below." },
-	{ .key = "networks",
-		.type = CONF_NETWORK,
-		.flags = CONF_LIST,
-		.offset = ROUTE(networks),
-		.example = "[10.9.0.0/16]",
-		.help = "Networks of the client." },
-	{ .key = "backend",
-		.type = CONF_STRING,
-		.flags = CONF_REQUIRED,
-		.offset = ROUTE(backend),
-		.example = "mta",
-		.help = "The backend, by name." },
-	CONF_END,
-};
-
 /* ---- Limits --------------------------------------------------------------------------------- */
 
 #define LIMIT(member) offsetof(struct limits_settings, member)
@@ -714,35 +500,35 @@ const struct conf_field timeouts_fields[] = {
 			"and close." },
 	{ .key = "backend_connect",
 		.type = CONF_DURATION,
-		.offset = TIMEOUT(backend_connect),
+		.offset = TIMEOUT(backend.connect),
 		.dflt = "10s",
 		.min = 10,
 		.max = 10 * MINUTE_MS,
 		.help = "For connecting to a server of a backend." },
 	{ .key = "backend_greeting",
 		.type = CONF_DURATION,
-		.offset = TIMEOUT(backend_greeting),
+		.offset = TIMEOUT(backend.greeting),
 		.dflt = "30s",
 		.min = 10,
 		.max = 10 * MINUTE_MS,
 		.help = "For its banner." },
 	{ .key = "backend_command",
 		.type = CONF_DURATION,
-		.offset = TIMEOUT(backend_command),
+		.offset = TIMEOUT(backend.command),
 		.dflt = "60s",
 		.min = 10,
 		.max = 10 * MINUTE_MS,
 		.help = "For its answer to EHLO, MAIL, RCPT, DATA or RSET." },
 	{ .key = "backend_data",
 		.type = CONF_DURATION,
-		.offset = TIMEOUT(backend_data),
+		.offset = TIMEOUT(backend.data),
 		.dflt = "2m",
 		.min = 10,
 		.max = 10 * MINUTE_MS,
 		.help = "Without progress while the message is sent to it." },
 	{ .key = "backend_final",
 		.type = CONF_DURATION,
-		.offset = TIMEOUT(backend_final),
+		.offset = TIMEOUT(backend.final),
 		.dflt = "570s",
 		.min = 10,
 		.max = 10 * MINUTE_MS - 5 * SECOND_MS,
@@ -751,7 +537,7 @@ const struct conf_field timeouts_fields[] = {
 			"or accepted mail is sent twice." },
 	{ .key = "backend_idle",
 		.type = CONF_DURATION,
-		.offset = TIMEOUT(backend_idle),
+		.offset = TIMEOUT(backend.idle),
 		.dflt = "30s",
 		.min = 10,
 		.max = 10 * MINUTE_MS,
@@ -759,7 +545,7 @@ const struct conf_field timeouts_fields[] = {
 			"client." },
 	{ .key = "backend_probe",
 		.type = CONF_DURATION,
-		.offset = TIMEOUT(backend_probe),
+		.offset = TIMEOUT(backend.probe),
 		.dflt = "60s",
 		.min = 1000,
 		.max = HOUR_MS,

@@ -27,6 +27,8 @@
 #define SECURITY_LEVEL 2 /* of OpenSSL: 112 bits, no SHA-1 */
 #define CHAIN_DEPTH_MAX 10
 
+const char *const tls_version_words[] = { "1.2", "1.3", NULL };
+
 /* ---- What both sides have in common ------------------------------------------------------------- */
 
 int tls_set_protocol(SSL_CTX *ctx, enum tls_version min_version, struct err *err)

@@ -12,9 +12,11 @@ BELOW = {
     "auth": {"base", "proto", "net", "connection"},
     "policy": {"base", "proto", "connection"},
     "smtp": {"base", "proto", "connection"},
-    "edge": {"base", "proto", "connection", "policy", "smtp", "net", "auth"},
+    "backend": {"base", "proto", "connection", "smtp", "net", "auth"},
+    "edge": {"base", "proto", "connection", "policy", "smtp", "net", "auth", "backend"},
     "gatepostctl": {"base", "auth"},
-    "app": {"base", "proto", "conf", "connection", "policy", "smtp", "edge", "net"},
+    "app": {"base", "proto", "conf", "connection", "policy", "smtp", "backend", "edge",
+            "net"},
 }
 
 # Headers of a module above, or beside, that may be included all the same.
@@ -22,6 +24,7 @@ ALSO = {
     "connection": {"policy/verdict.h"},  # types only: stages and verdicts are in the trace
     "policy": {"conf/schema.h", "conf/schema_doc.h"},
     "smtp": {"policy/verdict.h"},
+    "backend": {"conf/schema.h"},
     "edge": {"conf/schema.h"},
 }
 

@@ -6,19 +6,17 @@
  * A backend that expects a PROXY header gets the LOCAL one (version 2), or one with our own
  * addresses (version 1 has no other form that every receiver takes).
  */
-#ifndef EDGE_PROBE_H
-#define EDGE_PROBE_H
+#ifndef BACKEND_PROBE_H
+#define BACKEND_PROBE_H
 
-#include "edge/backend.h"
-#include "edge/settings.h"
-#include "net/loop.h"
+#include "backend/backend.h"
+#include "backend/env.h"
 
 struct probes;
 
 /* Begins at once. `first_round` is called once, when every server was asked for the first time,
  * successfully or not. */
-struct probes *probes_new(struct loop *loop, struct backend *backends, size_t count,
-	const struct timeouts_settings *timeouts, struct str hostname,
+struct probes *probes_new(const struct backend_env *env, struct backend *backends, size_t count,
 	void (*first_round)(void *ctx), void *ctx);
 void probes_free(struct probes **probes);
 

@@ -7,13 +7,13 @@
  * One forward a session, made at its first recipient. The connection to a server is kept for the
  * next transaction of the same client, for a while.
  */
-#ifndef EDGE_FORWARD_H
-#define EDGE_FORWARD_H
+#ifndef BACKEND_FORWARD_H
+#define BACKEND_FORWARD_H
 
 #include "connection/connection.h"
-#include "edge/backend.h"
-#include "edge/settings.h"
-#include "net/loop.h"
+#include "backend/backend.h"
+#include "backend/env.h"
+#include "backend/route.h"
 #include "smtp/server.h"
 
 struct forward; /* opaque */
@@ -27,9 +27,8 @@ struct forward_port {
 	void (*room)(void *ctx);
 };
 
-struct forward *forward_new(struct loop *loop, struct connection *connection,
-	const struct route_table *routes, const struct timeouts_settings *timeouts,
-	struct str hostname, const struct forward_port *port, void *ctx);
+struct forward *forward_new(const struct backend_env *env, struct connection *connection,
+	const struct route_table *routes, const struct forward_port *port, void *ctx);
 
 /* The session ends: says QUIT where that is possible, and frees itself later. Sets it to NULL.
  * The connection must not be used by it any more after the call. */

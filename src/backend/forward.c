@@ -1,4 +1,4 @@
-#include "edge/forward.h"
+#include "backend/forward.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +6,8 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/xalloc.h"
-#include "edge/answer.h"
+#include "backend/answer.h"
+#include "backend/backend_tls.h"
 #include "net/connector.h"
 #include "net/stream.h"
 #include "proto/proxy.h"
@@ -38,11 +39,9 @@ enum forward_want { WANT_NOTHING, WANT_RECIPIENT, WANT_DATA, WANT_FINAL };
 
 struct forward {
 	LIST_ENTRY(forward) link; /* backend->leaving, in the state QUITTING */
-	struct loop *loop;
+	const struct backend_env *env;
 	struct connection *connection; /* NULL: released */
 	const struct route_table *routes;
-	const struct timeouts_settings *timeouts;
-	struct str hostname;
 	const struct forward_port *port;
 	void *ctx;
 
@@ -135,7 +134,7 @@ static void give_own_answer(void *ctx)
 static void answer_own(struct forward *forward, enum reply_id reply)
 {
 	forward->own_answer = reply;
-	task_defer(&forward->own_answer_task, forward->loop);
+	task_defer(&forward->own_answer_task, forward->env->loop);
 }
 
 static void alarm_blamed(
@@ -180,8 +179,8 @@ static void retire(struct forward *forward)
 	if (forward->state == FORWARD_QUITTING)
 		LIST_REMOVE(forward, link);
 	drop_connection(forward);
-	task_cancel(&forward->own_answer_task, forward->loop);
-	loop_retire(forward->loop, free_later, forward);
+	task_cancel(&forward->own_answer_task, forward->env->loop);
+	loop_retire(forward->env->loop, free_later, forward);
 }
 
 /* Farewell without waiting for the answer. */
@@ -246,7 +245,7 @@ static void replace_server(struct forward *forward)
 	bool was_idle = forward->was_idle;
 
 	if (!was_idle) {
-		server_failed(forward->server, loop_now_ms(forward->loop));
+		server_failed(forward->server, loop_now_ms(forward->env->loop));
 		forward->obstacle = REPLY_NO_BACKEND;
 	}
 	drop_connection(forward);
@@ -276,7 +275,7 @@ static void server_lost(struct forward *forward, const char *why, enum reply_id 
 	}
 	log_failed(forward, why);
 	if (forward->state == FORWARD_BODY) {
-		server_failed(forward->server, loop_now_ms(forward->loop));
+		server_failed(forward->server, loop_now_ms(forward->env->loop));
 		body_lost(forward, &lost);
 	} else {
 		replace_server(forward);
@@ -296,13 +295,13 @@ static void give_up(struct forward *forward)
 
 static bool has_time(const struct forward *forward)
 {
-	return loop_now_ms(forward->loop) < forward->answer_by_ms;
+	return loop_now_ms(forward->env->loop) < forward->answer_by_ms;
 }
 
 /* Each step has its deadline, and all together have one. */
 static uint64_t within_budget(const struct forward *forward, uint64_t ms)
 {
-	uint64_t now = loop_now_ms(forward->loop);
+	uint64_t now = loop_now_ms(forward->env->loop);
 
 	if (forward->want != WANT_RECIPIENT && forward->want != WANT_DATA)
 		return ms;
@@ -313,27 +312,27 @@ static uint64_t within_budget(const struct forward *forward, uint64_t ms)
 
 static void arm(struct forward *forward)
 {
-	const struct timeouts_settings *timeouts = forward->timeouts;
-	uint64_t ms = timeouts->backend_command;
+	const struct backend_timeouts *timeouts = forward->env->timeouts;
+	uint64_t ms = timeouts->command;
 
 	switch (forward->state) {
 	case FORWARD_HANDSHAKE:
-		ms = timeouts->tls_handshake;
+		ms = forward->env->tls_handshake_ms;
 		break;
 	case FORWARD_GREETING:
 		if (smtp_client_step(&forward->client) == SMTP_CLIENT_BANNER)
-			ms = timeouts->backend_greeting;
+			ms = timeouts->greeting;
 		break;
 	case FORWARD_READY:
 		if (forward->want == WANT_NOTHING && smtp_client_pending(&forward->client) == 0)
-			ms = timeouts->backend_idle;
+			ms = timeouts->idle;
 		break;
 	case FORWARD_BODY:
-		ms = timeouts->backend_data;
+		ms = timeouts->data;
 		forward->written_at_deadline = forward->stream.bytes_written;
 		break;
 	case FORWARD_FINAL:
-		ms = timeouts->backend_final;
+		ms = timeouts->final;
 		break;
 	case FORWARD_QUITTING:
 		ms = QUIT_MS;
@@ -782,7 +781,7 @@ static struct str hello_name(const struct forward *forward)
 	if (forward->backend->settings->hello == BACKEND_HELLO_CLIENT &&
 		(smtp_is_host_name(client, false) || smtp_is_address_literal(client)))
 		return client;
-	return forward->hostname;
+	return forward->env->hostname;
 }
 
 static void connected(void *ctx, int fd, const struct err *err)
@@ -795,7 +794,7 @@ static void connected(void *ctx, int fd, const struct err *err)
 	}
 	forward->state = FORWARD_GREETING;
 	forward->server->connections++;
-	stream_init(&forward->stream, forward->loop, fd, SMTP_CLIENT_INPUT_MAX, OUT_MAX,
+	stream_init(&forward->stream, forward->env->loop, fd, SMTP_CLIENT_INPUT_MAX, OUT_MAX,
 		&stream_events, forward);
 	smtp_client_init(&forward->client, hello_name(forward), &client_port, forward);
 	send_identity(forward);
@@ -822,15 +821,15 @@ static void connect_server(struct forward *forward)
 	begin_envelope(forward);
 	forward->state = FORWARD_CONNECTING;
 	forward->connection->transaction->server = server_name(forward);
-	connector_start(&forward->connector, forward->loop, &forward->server->address,
-		within_budget(forward, forward->timeouts->backend_connect), connected, forward);
+	connector_start(&forward->connector, forward->env->loop, &forward->server->address,
+		within_budget(forward, forward->env->timeouts->connect), connected, forward);
 }
 
 /* The next server that is not ourselves; NULL: none, or no time. */
 static struct server *next_server(struct forward *forward)
 {
 	const struct ipaddr *client = &forward->connection->remote.address.ip;
-	uint64_t now = loop_now_ms(forward->loop);
+	uint64_t now = loop_now_ms(forward->env->loop);
 	struct server *server = NULL;
 
 	while (has_time(forward)) {
@@ -875,23 +874,20 @@ static void begin_transaction(struct forward *forward, struct backend *destinati
 
 /* ---- The interface ---------------------------------------------------------------------------- */
 
-struct forward *forward_new(struct loop *loop, struct connection *connection,
-	const struct route_table *routes, const struct timeouts_settings *timeouts,
-	struct str hostname, const struct forward_port *port, void *ctx)
+struct forward *forward_new(const struct backend_env *env, struct connection *connection,
+	const struct route_table *routes, const struct forward_port *port, void *ctx)
 {
 	struct forward *forward = xcalloc(1, sizeof(*forward));
 
-	forward->loop = loop;
+	forward->env = env;
 	forward->connection = connection;
 	forward->routes = routes;
-	forward->timeouts = timeouts;
-	forward->hostname = hostname;
 	forward->port = port;
 	forward->ctx = ctx;
 	forward->obstacle = REPLY_COUNT;
 	buf_init(&forward->mail_refusal_text, SMTP_REPLY_TEXT_MAX);
 	buf_init(&forward->answer_text, SMTP_REPLY_TEXT_MAX);
-	timer_init(&forward->deadline, loop, expired, forward);
+	timer_init(&forward->deadline, env->loop, expired, forward);
 	task_init(&forward->own_answer_task, give_own_answer, forward);
 	return forward;
 }
@@ -926,7 +922,7 @@ void forward_recipient(struct forward *forward)
 	struct backend *destination = route_find(forward->routes, forward->connection);
 
 	forward->want = WANT_RECIPIENT;
-	forward->answer_by_ms = loop_now_ms(forward->loop) + RECIPIENT_BUDGET_MS;
+	forward->answer_by_ms = loop_now_ms(forward->env->loop) + RECIPIENT_BUDGET_MS;
 	if (destination == NULL)
 		answer_own(forward, REPLY_NO_ROUTE);
 	else if (forward->destination == NULL)
@@ -946,7 +942,7 @@ void forward_recipient(struct forward *forward)
 void forward_data(struct forward *forward)
 {
 	forward->want = WANT_DATA;
-	forward->answer_by_ms = loop_now_ms(forward->loop) + DATA_BUDGET_MS;
+	forward->answer_by_ms = loop_now_ms(forward->env->loop) + DATA_BUDGET_MS;
 	if (forward->state == FORWARD_CLOSED)
 		try_next_server(forward);
 	else
@@ -998,7 +994,7 @@ void forward_transaction_over(struct forward *forward)
 	forward->mail_is_sent = forward->candidate_is_sent = forward->data_is_sent = false;
 	forward->mail_is_refused = forward->is_at_server = false;
 	forward->replays_sent = forward->replays_answered = forward->replays_due = 0;
-	task_cancel(&forward->own_answer_task, forward->loop);
+	task_cancel(&forward->own_answer_task, forward->env->loop);
 	if (forward->state == FORWARD_READY)
 		arm(forward);
 }

@@ -1,4 +1,4 @@
-#include "edge/tls_slot.h"
+#include "edge/listener_tls.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "backend/backend_tls.h"
 #include "base/log.h"
 #include "support/tls_certs.h"
 #include "support/vectors.h"
@@ -63,6 +64,27 @@ static struct tls_settings settings_of(int mode)
 	};
 }
 
+/* The slots of a listener "mx" and of a backend "mta". */
+static int open_server(struct tls_slot *slot, const struct tls_settings *settings, struct err *err)
+{
+	static struct listener_settings listener;
+
+	listener = (struct listener_settings){ .name = STR("mx"), .tls = *settings };
+	return listener_tls_open(slot, &listener, err);
+}
+
+static int open_client(
+	struct tls_slot *slot, const struct backend_tls_settings *settings, struct err *err)
+{
+	static struct backend_settings backend_settings;
+	struct backend backend = { .settings = &backend_settings };
+
+	backend_settings = (struct backend_settings){ .name = STR("mta"), .tls = *settings };
+	int result = backend_tls_open(&backend, err);
+	*slot = backend.tls;
+	return result;
+}
+
 static void test_off(void **state)
 {
 	struct tls_settings settings = { .mode = TLS_MODE_OFF };
@@ -71,11 +93,11 @@ static void test_off(void **state)
 	struct err err;
 
 	(void)state;
-	assert_int_equal(tls_slot_open_server(&slot, STR("mx"), &settings, &err), 0);
+	assert_int_equal(open_server(&slot, &settings, &err), 0);
 	assert_null(slot.context);
 	tls_slot_refresh(&slot, true);
 	tls_slot_close(&slot);
-	assert_int_equal(tls_slot_open_client(&slot, STR("mta"), &client, &err), 0);
+	assert_int_equal(open_client(&slot, &client, &err), 0);
 	assert_null(slot.context);
 	tls_slot_refresh(&slot, true);
 	tls_slot_close(&slot);
@@ -94,11 +116,11 @@ static void test_broken_at_the_start(void **state)
 
 	(void)state;
 	cert_write_key(&folder, "mx.key", &other);
-	assert_int_equal(tls_slot_open_server(&slot, STR("mx"), &settings, &err), -1);
+	assert_int_equal(open_server(&slot, &settings, &err), -1);
 	assert_true(str_starts_with(str_from(err.text), STR("mx: tls: ")));
 	assert_null(slot.context);
 	tls_slot_close(&slot);
-	assert_int_equal(tls_slot_open_client(&slot, STR("mta"), &client, &err), -1);
+	assert_int_equal(open_client(&slot, &client, &err), -1);
 	assert_true(str_starts_with(str_from(err.text), STR("mta: tls: ")));
 	tls_slot_close(&slot);
 }
@@ -110,7 +132,7 @@ static void test_nothing_changed(void **state)
 	struct err err;
 
 	(void)state;
-	assert_int_equal(tls_slot_open_server(&slot, STR("mx"), &settings, &err), 0);
+	assert_int_equal(open_server(&slot, &settings, &err), 0);
 	struct tls_context *before = slot.context;
 	assert_non_null(before);
 	tls_slot_refresh(&slot, false);
@@ -131,7 +153,7 @@ static void test_files_that_change(void **state)
 	struct err err;
 
 	(void)state;
-	assert_int_equal(tls_slot_open_server(&slot, STR("mx"), &settings, &err), 0);
+	assert_int_equal(open_server(&slot, &settings, &err), 0);
 	struct tls_context *session = tls_context_keep(slot.context);
 	cert_write_pair(&folder, "mx", &other, NULL);
 	tls_slot_refresh(&slot, false);
@@ -155,7 +177,7 @@ static void test_broken_files_keep_the_old(void **state)
 	struct err err;
 
 	(void)state;
-	assert_int_equal(tls_slot_open_server(&slot, STR("mx"), &settings, &err), 0);
+	assert_int_equal(open_server(&slot, &settings, &err), 0);
 	struct tls_context *before = slot.context;
 	cert_write_chain(&folder, "mx.pem", &other, NULL);
 	for (int i = 0; i < 3; i++)
@@ -193,8 +215,8 @@ static void test_each_file_counts(void **state)
 	settings.certificates = (struct conf_list){ &more, 1 };
 	settings.client_ca = cert_write_chain(&folder, "ca.pem", &mx, NULL);
 	backend.ca = cert_write_chain(&folder, "backend-ca.pem", &mx, NULL);
-	assert_int_equal(tls_slot_open_server(&slot, STR("mx"), &settings, &err), 0);
-	assert_int_equal(tls_slot_open_client(&client, STR("mta"), &backend, &err), 0);
+	assert_int_equal(open_server(&slot, &settings, &err), 0);
+	assert_int_equal(open_client(&client, &backend, &err), 0);
 	cert_write_pair(&folder, "more", &mx, NULL);
 	tls_slot_refresh(&slot, false);
 	assert_int_equal(logged("files_read"), 1);
@@ -219,7 +241,7 @@ static void test_certificates_alone(void **state)
 	struct err err;
 
 	(void)state;
-	assert_int_equal(tls_slot_open_server(&slot, STR("mx"), &settings, &err), 0);
+	assert_int_equal(open_server(&slot, &settings, &err), 0);
 	assert_non_null(slot.context);
 	tls_slot_close(&slot);
 }

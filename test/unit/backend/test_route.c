@@ -1,4 +1,4 @@
-#include "edge/backend.h"
+#include "backend/route.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -9,8 +9,6 @@
 #include <cmocka.h>
 
 #include "proto/smtp_params.h"
-
-#define SERVERS 4
 
 static struct endpoint addresses[BACKEND_SERVERS_MAX];
 
@@ -35,162 +33,6 @@ static struct ipaddr address(const char *text)
 	assert_true(ipaddr_parse(str_from(text), &ip));
 	return ip;
 }
-
-/* The servers that a client gets, one after the other, as "0 1 2 3". */
-static void assert_order(
-	struct backend *backend, const char *client, uint64_t now_ms, const char *wanted)
-{
-	struct ipaddr ip = address(client);
-	struct server_choice choice = { 0 };
-	struct server *server;
-	char order[256] = "";
-	size_t n = 0;
-
-	while ((server = backend_choose(backend, &ip, now_ms, &choice)) != NULL)
-		n += (size_t)snprintf(order + n, sizeof(order) - n, "%s%td", n ? " " : "",
-			server - backend->servers);
-	assert_string_equal(order, wanted);
-	assert_null(backend_choose(backend, &ip, now_ms, &choice));
-}
-
-/* ---- Which server ------------------------------------------------------------------------- */
-
-static void test_the_order_given(void **state)
-{
-	struct backend_settings settings = settings_of("a", BALANCE_FIRST, SERVERS);
-	struct backend backend;
-
-	(void)state;
-	backend_init(&backend, &settings);
-	assert_string_equal(backend.servers[1].name, "10.0.0.2:25");
-	assert_order(&backend, "192.0.2.1", 0, "0 1 2 3");
-	assert_order(&backend, "192.0.2.2", 0, "0 1 2 3");
-	backend_free(&backend);
-}
-
-static void test_each_in_turn(void **state)
-{
-	struct backend_settings settings = settings_of("a", BALANCE_ROUNDROBIN, SERVERS);
-	struct backend backend;
-
-	(void)state;
-	backend_init(&backend, &settings);
-	assert_order(&backend, "192.0.2.1", 0, "0 1 2 3");
-	assert_order(&backend, "192.0.2.1", 0, "1 2 3 0");
-	assert_order(&backend, "192.0.2.1", 0, "2 3 0 1");
-	assert_order(&backend, "192.0.2.1", 0, "3 0 1 2");
-	assert_order(&backend, "192.0.2.1", 0, "0 1 2 3");
-	/* The count goes round. */
-	backend.turn = UINT32_MAX;
-	assert_order(&backend, "192.0.2.1", 0, "3 0 1 2");
-	assert_order(&backend, "192.0.2.1", 0, "0 1 2 3");
-	backend_free(&backend);
-}
-
-/*
- * The one with the fewest connections; also when that one is passed over, as a dead server has the
- * fewest of all.
- */
-static void test_the_fewest_connections(void **state)
-{
-	struct backend_settings settings = settings_of("a", BALANCE_LEASTCONN, SERVERS);
-	struct backend backend;
-
-	(void)state;
-	backend_init(&backend, &settings);
-	assert_order(&backend, "192.0.2.1", 0, "0 1 2 3");
-	backend.servers[0].connections = 9;
-	backend.servers[1].connections = 5;
-	backend.servers[2].connections = 7;
-	backend.servers[3].connections = 5;
-	assert_order(&backend, "192.0.2.1", 0, "1 3 2 0");
-	backend.servers[0].connections = 0;
-	server_failed(&backend.servers[0], 0);
-	assert_order(&backend, "192.0.2.1", 1, "1 3 2 0");
-	backend_free(&backend);
-}
-
-static void test_by_the_client(void **state)
-{
-	struct backend_settings settings = settings_of("a", BALANCE_SOURCE, SERVERS);
-	struct backend backend;
-	unsigned chosen[SERVERS] = { 0 };
-
-	(void)state;
-	backend_init(&backend, &settings);
-	for (unsigned i = 0; i < 256; i++) {
-		struct ipaddr ip = ipaddr_from_v4((uint8_t[]){ 192, 0, 2, (uint8_t)i });
-		struct server_choice one = { 0 }, two = { 0 };
-		struct server *server = backend_choose(&backend, &ip, 0, &one);
-		assert_ptr_equal(backend_choose(&backend, &ip, 999, &two), server);
-		chosen[server - backend.servers]++;
-	}
-	for (size_t i = 0; i < SERVERS; i++)
-		assert_in_range(chosen[i], 32, 96);
-	backend_free(&backend);
-}
-
-static void test_servers_that_failed(void **state)
-{
-	static const struct smtp_capabilities none;
-	struct backend_settings settings = settings_of("a", BALANCE_FIRST, SERVERS);
-	struct backend backend;
-
-	(void)state;
-	backend_init(&backend, &settings);
-	server_failed(&backend.servers[0], 1000);
-	server_failed(&backend.servers[2], 1000);
-	assert_order(&backend, "192.0.2.1", 1000, "1 3 0 2");
-	assert_order(&backend, "192.0.2.1", 1000 + SERVER_AVOIDED_MS - 1, "1 3 0 2");
-	assert_order(&backend, "192.0.2.1", 1000 + SERVER_AVOIDED_MS, "0 1 2 3");
-	/* What answers EHLO is back at once. */
-	server_learn(&backend.servers[0], &none);
-	assert_order(&backend, "192.0.2.1", 1000, "0 1 3 2");
-	for (size_t i = 0; i < SERVERS; i++)
-		server_failed(&backend.servers[i], 1000);
-	assert_order(&backend, "192.0.2.1", 1000, "0 1 2 3");
-	backend_free(&backend);
-}
-
-/* A server that fails while a transaction tries one after the other is not tried twice. */
-static void test_failing_in_between(void **state)
-{
-	struct backend_settings settings = settings_of("a", BALANCE_ROUNDROBIN, SERVERS);
-	struct ipaddr ip = address("192.0.2.1");
-	struct server_choice choice = { 0 };
-	struct backend backend;
-	unsigned seen = 0;
-
-	(void)state;
-	backend_init(&backend, &settings);
-	backend.turn = 2;
-	for (size_t i = 0; i < SERVERS; i++) {
-		struct server *server = backend_choose(&backend, &ip, 0, &choice);
-		assert_non_null(server);
-		seen |= 1u << (server - backend.servers);
-		server_failed(server, 0);
-	}
-	assert_int_equal(seen, (1 << SERVERS) - 1);
-	assert_null(backend_choose(&backend, &ip, 0, &choice));
-	backend_free(&backend);
-}
-
-static void test_as_many_servers_as_there_may_be(void **state)
-{
-	struct backend_settings settings = settings_of("a", BALANCE_FIRST, BACKEND_SERVERS_MAX);
-	struct ipaddr ip = address("192.0.2.1");
-	struct server_choice choice = { 0 };
-	struct backend backend;
-
-	(void)state;
-	backend_init(&backend, &settings);
-	for (size_t i = 0; i < BACKEND_SERVERS_MAX; i++)
-		assert_ptr_equal(backend_choose(&backend, &ip, 0, &choice), &backend.servers[i]);
-	assert_null(backend_choose(&backend, &ip, 0, &choice));
-	backend_free(&backend);
-}
-
-/* ---- Routes ------------------------------------------------------------------------------- */
 
 static struct backend_settings backend_settings[3];
 static struct backend backends[3];
@@ -322,7 +164,7 @@ static void test_routes_that_are_few(void **state)
 #define OURS (SMTP_EXT_PIPELINING | SMTP_EXT_SIZE | SMTP_EXT_ENHANCEDSTATUSCODES | SMTP_EXT_LIMITS)
 #define SHARED (SMTP_EXT_8BITMIME | SMTP_EXT_SMTPUTF8 | SMTP_EXT_DSN)
 
-static const struct limits_settings limits = { .smtp.message_size = 10000000 };
+#define SIZE 10000000
 
 static void learn(size_t backend, size_t server, unsigned extensions, uint64_t size)
 {
@@ -338,27 +180,27 @@ static void test_offers(void **state)
 	(void)state;
 	open_backends();
 	/* Of a server that was never heard nothing is promised. */
-	struct smtp_offer offer = route_offer(&table, STR("mx"), &limits);
+	struct smtp_offer offer = route_offer(&table, STR("mx"), SIZE);
 	assert_int_equal(offer.extensions, OURS);
-	assert_int_equal(offer.size, 10000000);
+	assert_int_equal(offer.size, SIZE);
 	assert_false(offer.one_destination);
 	learn(0, 0, SHARED | SMTP_EXT_CHUNKING | SMTP_EXT_STARTTLS | SMTP_EXT_XCLIENT, 0);
 	/* One that was never reached takes nothing away: when it comes into use, what it lacks makes
 	 * us try the next. */
-	assert_int_equal(route_offer(&table, STR("mx"), &limits).extensions, OURS | SHARED);
+	assert_int_equal(route_offer(&table, STR("mx"), SIZE).extensions, OURS | SHARED);
 	/* What all have, and nothing that only passes through. */
 	learn(0, 1, SMTP_EXT_8BITMIME | SMTP_EXT_DSN | SMTP_EXT_AUTH, 5000000);
-	offer = route_offer(&table, STR("mx"), &limits);
+	offer = route_offer(&table, STR("mx"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SMTP_EXT_8BITMIME | SMTP_EXT_DSN);
 	assert_int_equal(offer.size, 5000000);
 	/* A larger size than ours does not enlarge it; a server that changes changes the offer. */
 	learn(0, 1, SHARED, 99000000);
-	offer = route_offer(&table, STR("mx"), &limits);
+	offer = route_offer(&table, STR("mx"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SHARED);
-	assert_int_equal(offer.size, 10000000);
+	assert_int_equal(offer.size, SIZE);
 	/* One that failed may come back as it was. */
 	server_failed(&backends[0].servers[1], 1000);
-	assert_int_equal(route_offer(&table, STR("mx"), &limits).extensions, OURS | SHARED);
+	assert_int_equal(route_offer(&table, STR("mx"), SIZE).extensions, OURS | SHARED);
 	close_backends();
 }
 
@@ -382,90 +224,29 @@ static void test_offers_over_routes(void **state)
 		learn(1, i, SMTP_EXT_DSN, 2000);
 		learn(2, i, SMTP_EXT_8BITMIME, 1000);
 	}
-	struct smtp_offer offer = route_offer(&table, STR("mx"), &limits);
+	struct smtp_offer offer = route_offer(&table, STR("mx"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SHARED);
 	assert_int_equal(offer.size, 3000);
 	assert_false(offer.one_destination); /* both routes lead to one backend */
-	offer = route_offer(&table, STR("inside"), &limits);
+	offer = route_offer(&table, STR("inside"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SMTP_EXT_DSN);
 	assert_int_equal(offer.size, 2000);
 	table.count = 4;
-	offer = route_offer(&table, STR("mx"), &limits);
+	offer = route_offer(&table, STR("mx"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SMTP_EXT_8BITMIME);
 	assert_int_equal(offer.size, 1000);
 	assert_true(offer.one_destination);
-	assert_true(route_offer(&table, STR("inside"), &limits).one_destination);
+	assert_true(route_offer(&table, STR("inside"), SIZE).one_destination);
 	close_backends();
-}
-
-/* ---- TLS ---------------------------------------------------------------------------------- */
-
-static void test_tls_steps(void **state)
-{
-	static const struct {
-		enum backend_tls_mode mode;
-		bool is_offered, is_tls;
-		enum tls_step step;
-	} rows[] = {
-		{ BACKEND_TLS_OFF, false, false, TLS_STEP_NONE },
-		{ BACKEND_TLS_OFF, true, false, TLS_STEP_NONE },
-		{ BACKEND_TLS_IMPLICIT, true, true, TLS_STEP_NONE },
-		{ BACKEND_TLS_IMPLICIT, false, true, TLS_STEP_NONE },
-		{ BACKEND_TLS_OPPORTUNISTIC, true, false, TLS_STEP_STARTTLS },
-		{ BACKEND_TLS_OPPORTUNISTIC, false, false, TLS_STEP_PLAINTEXT },
-		{ BACKEND_TLS_REQUIRED, true, false, TLS_STEP_STARTTLS },
-		{ BACKEND_TLS_REQUIRED, false, false, TLS_STEP_REFUSE },
-		/* Under TLS nothing is begun again, whatever the server says. */
-		{ BACKEND_TLS_OPPORTUNISTIC, true, true, TLS_STEP_NONE },
-		{ BACKEND_TLS_OPPORTUNISTIC, false, true, TLS_STEP_NONE },
-		{ BACKEND_TLS_REQUIRED, true, true, TLS_STEP_NONE },
-		{ BACKEND_TLS_REQUIRED, false, true, TLS_STEP_NONE },
-	};
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct backend_settings settings = { .tls.mode = (int)rows[i].mode };
-		struct backend backend = { .settings = &settings };
-		struct smtp_capabilities capabilities = {
-			.extensions = SMTP_EXT_SIZE | (rows[i].is_offered ? SMTP_EXT_STARTTLS : 0u),
-		};
-		if (backend_tls_step(&backend, &capabilities, rows[i].is_tls) != rows[i].step)
-			fail_msg("row %zu", i);
-	}
-}
-
-/* Plaintext only where both are said: opportunistic, and that a failure may end so. */
-static void test_tls_that_failed(void **state)
-{
-	(void)state;
-	for (int mode = BACKEND_TLS_OFF; mode <= BACKEND_TLS_IMPLICIT; mode++)
-		for (int fallback = 0; fallback <= TLS_FALLBACK_ALWAYS; fallback++) {
-			struct backend_settings settings = { .tls = { .mode = mode,
-								     .fallback = fallback } };
-			struct backend backend = { .settings = &settings };
-			bool may = mode == BACKEND_TLS_OPPORTUNISTIC &&
-				   fallback == TLS_FALLBACK_ALWAYS;
-			assert_int_equal(backend_tls_failed(&backend),
-				may ? TLS_STEP_PLAINTEXT : TLS_STEP_REFUSE);
-		}
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_the_order_given),
-		cmocka_unit_test(test_each_in_turn),
-		cmocka_unit_test(test_the_fewest_connections),
-		cmocka_unit_test(test_by_the_client),
-		cmocka_unit_test(test_servers_that_failed),
-		cmocka_unit_test(test_failing_in_between),
-		cmocka_unit_test(test_as_many_servers_as_there_may_be),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_routes_that_are_few),
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_offers_over_routes),
-		cmocka_unit_test(test_tls_steps),
-		cmocka_unit_test(test_tls_that_failed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,8 +1,9 @@
-#include "edge/probe.h"
+#include "backend/probe.h"
 
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "backend/backend_tls.h"
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "net/connector.h"
@@ -29,9 +30,7 @@ struct probe {
 };
 
 struct probes {
-	struct loop *loop;
-	const struct timeouts_settings *timeouts;
-	struct str hostname;
+	const struct backend_env *env;
 	void (*first_round)(void *ctx);
 	void *ctx;
 	size_t count, outstanding; /* outstanding: of the first round */
@@ -47,7 +46,7 @@ static void rest(struct probe *probe)
 		smtp_client_free(&probe->client);
 	}
 	probe->state = PROBE_RESTING;
-	timer_set(&probe->timer, probes->timeouts->backend_probe);
+	timer_set(&probe->timer, probes->env->timeouts->probe);
 	if (!probe->has_run && --probes->outstanding == 0)
 		probes->first_round(probes->ctx);
 	probe->has_run = true;
@@ -59,7 +58,7 @@ static void log_and_avoid(struct probe *probe, const char *why)
 		log_str("backend", probe->backend->settings->name),
 		log_text("server", probe->server->name), log_text("step", "probe"),
 		log_text("error", why));
-	server_failed(probe->server, loop_now_ms(probe->probes->loop));
+	server_failed(probe->server, loop_now_ms(probe->probes->env->loop));
 }
 
 static void failed(struct probe *probe, const char *why)
@@ -113,7 +112,7 @@ static void on_handshake_done(void *ctx, const struct err *err)
 		return;
 	}
 	probe->is_tls = true;
-	timer_set(&probe->timer, probe->probes->timeouts->backend_greeting);
+	timer_set(&probe->timer, probe->probes->env->timeouts->greeting);
 	if (smtp_client_pending(&probe->client) == 0)
 		smtp_client_hello_again(&probe->client);
 	stream_read_start(&probe->stream);
@@ -122,7 +121,7 @@ static void on_handshake_done(void *ctx, const struct err *err)
 static void start_tls(struct probe *probe)
 {
 	probe->tls_is_due = false;
-	timer_set(&probe->timer, probe->probes->timeouts->tls_handshake);
+	timer_set(&probe->timer, probe->probes->env->tls_handshake_ms);
 	stream_start_tls(&probe->stream, probe->backend->tls.context, on_handshake_done, probe);
 }
 
@@ -244,9 +243,9 @@ static void connected(void *ctx, int fd, const struct err *err)
 		return;
 	}
 	probe->state = PROBE_TALKING;
-	stream_init(&probe->stream, probe->probes->loop, fd, SMTP_CLIENT_INPUT_MAX, OUT_MAX,
+	stream_init(&probe->stream, probe->probes->env->loop, fd, SMTP_CLIENT_INPUT_MAX, OUT_MAX,
 		&stream_events, probe);
-	smtp_client_init(&probe->client, probe->probes->hostname, &client_port, probe);
+	smtp_client_init(&probe->client, probe->probes->env->hostname, &client_port, probe);
 	send_identity(probe, fd);
 	probe->is_tls = probe->tls_is_due = probe->has_learned = false;
 	if (probe->backend->settings->tls.mode == BACKEND_TLS_IMPLICIT) {
@@ -254,15 +253,15 @@ static void connected(void *ctx, int fd, const struct err *err)
 		return;
 	}
 	stream_read_start(&probe->stream);
-	timer_set(&probe->timer, probe->probes->timeouts->backend_greeting);
+	timer_set(&probe->timer, probe->probes->env->timeouts->greeting);
 }
 
 static void begin(struct probe *probe)
 {
 	probe->state = PROBE_CONNECTING;
 	timer_clear(&probe->timer);
-	connector_start(&probe->connector, probe->probes->loop, &probe->server->address,
-		probe->probes->timeouts->backend_connect, connected, probe);
+	connector_start(&probe->connector, probe->probes->env->loop, &probe->server->address,
+		probe->probes->env->timeouts->connect, connected, probe);
 }
 
 static void on_timer(void *ctx)
@@ -293,21 +292,16 @@ static void add(struct probes *probes, struct backend *backend, struct server *s
 	probe->probes = probes;
 	probe->backend = backend;
 	probe->server = server;
-	timer_init(&probe->timer, probes->loop, on_timer, probe);
+	timer_init(&probe->timer, probes->env->loop, on_timer, probe);
 	begin(probe);
 }
 
-struct probes *probes_new(struct loop *loop, struct backend *backends, size_t count,
-	const struct timeouts_settings *timeouts, struct str hostname,
+struct probes *probes_new(const struct backend_env *env, struct backend *backends, size_t count,
 	void (*first_round)(void *ctx), void *ctx)
 {
 	struct probes *probes = xcalloc(1, sizeof(*probes));
 
-	*probes = (struct probes){ .loop = loop,
-		.timeouts = timeouts,
-		.hostname = hostname,
-		.first_round = first_round,
-		.ctx = ctx };
+	*probes = (struct probes){ .env = env, .first_round = first_round, .ctx = ctx };
 	probes->outstanding = server_total(backends, count);
 	probes->items = xcalloc(probes->outstanding, sizeof(*probes->items));
 	for (size_t i = 0; i < count; i++)

@@ -1,4 +1,4 @@
-#include "edge/answer.h"
+#include "backend/answer.h"
 
 /* Codes that are about us, whatever they answer (RFC 5321 section 4.2.2, RFC 4954, RFC 3207). */
 static const int our_fault_codes[] = { 500, 502, 503, 504, 530, 534, 535, 538, 555 };

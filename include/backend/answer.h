@@ -2,8 +2,8 @@
  * From a backend's reply to what our client is told: the backend's verdict is passed on, unless it
  * is out of protocol, or blames us rather than the client. No I/O.
  */
-#ifndef EDGE_ANSWER_H
-#define EDGE_ANSWER_H
+#ifndef BACKEND_ANSWER_H
+#define BACKEND_ANSWER_H
 
 #include <stdbool.h>
 

@@ -1,9 +1,9 @@
 /*
  * Backends as they are at run time: their servers, what each has said it offers, which failed a
- * moment ago, and which comes first for a client. And routes: which backend a recipient leads to.
+ * moment ago, and which comes first for a client.
  */
-#ifndef EDGE_BACKEND_H
-#define EDGE_BACKEND_H
+#ifndef BACKEND_BACKEND_H
+#define BACKEND_BACKEND_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,10 +12,9 @@
 
 #include "base/ipaddr.h"
 #include "connection/transaction.h"
-#include "edge/settings.h"
-#include "edge/tls_slot.h"
+#include "backend/settings.h"
+#include "net/tls_slot.h"
 #include "proto/smtp_reply.h"
-#include "smtp/server.h"
 
 /* A server that failed is tried after the others for this long. */
 #define SERVER_AVOIDED_MS 10000
@@ -37,14 +36,7 @@ struct backend {
 	size_t server_count;
 	unsigned turn; /* of roundrobin */
 	LIST_HEAD(, forward)
-	leaving; /* for edge/forward.c: released, waiting for the answer to QUIT */
-};
-
-struct route_table {
-	const struct route_settings *routes;
-	size_t count;
-	struct backend *backends;
-	size_t backend_count;
+	leaving; /* for backend/forward.c: released, waiting for the answer to QUIT */
 };
 
 void backend_init(struct backend *backend, const struct backend_settings *settings);
@@ -61,29 +53,8 @@ struct server_choice {
 struct server *backend_choose(struct backend *backend, const struct ipaddr *client, uint64_t now_ms,
 	struct server_choice *choice);
 
-/* What comes after a server's EHLO reply, by tls.mode. */
-enum tls_step {
-	TLS_STEP_NONE,      /* go on as we are */
-	TLS_STEP_PLAINTEXT, /* go on without TLS, although it was wished for: say so in the log */
-	TLS_STEP_STARTTLS,
-	TLS_STEP_REFUSE, /* not without TLS */
-};
-enum tls_step backend_tls_step(
-	const struct backend *backend, const struct smtp_capabilities *capabilities, bool is_tls);
-/* The same when STARTTLS was refused, or the handshake failed. */
-enum tls_step backend_tls_failed(const struct backend *backend);
-
 /* A server's EHLO reply; and that it could not be used. */
 void server_learn(struct server *server, const struct smtp_capabilities *capabilities);
 void server_failed(struct server *server, uint64_t now_ms);
-
-/* The backend for the candidate recipient, or NULL when no route matches. Without routes: the only
- * backend there is. */
-struct backend *route_find(const struct route_table *table, const struct connection *connection);
-
-/* What may be offered to a client of this listener: our own extensions, and of the others those
- * that every server that can be reached through its routes is known to have. */
-struct smtp_offer route_offer(
-	const struct route_table *table, struct str listener, const struct limits_settings *limits);
 
 #endif

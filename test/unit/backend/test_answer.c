@@ -1,4 +1,4 @@
-#include "edge/answer.h"
+#include "backend/answer.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -27,8 +27,8 @@ static void check(enum smtp_client_step step, const char *text, int code, enum r
 	assert_int_equal(answer.answer.by, BY_BACKEND);
 	assert_int_equal(answer.blames_us, own == REPLY_BACKEND_OUR_FAULT);
 	assert_int_equal(answer.server_is_done, reply.code == 421);
-	assert_int_equal(answer.is_senseless,
-		own == REPLY_BACKEND_PROTOCOL || own == REPLY_OUTCOME_UNKNOWN);
+	assert_int_equal(
+		answer.is_senseless, own == REPLY_BACKEND_PROTOCOL || own == REPLY_OUTCOME_UNKNOWN);
 	if (own == PASSED) {
 		assert_int_equal(answer.answer.reply->code, code);
 		assert_true(str_eq(answer.answer.reply->text, reply.text));
@@ -51,8 +51,7 @@ static void test_replies(void **state)
 		{ "250 2.0.0 Ok", 250, PASSED, PASSED, REPLY_BACKEND_PROTOCOL, PASSED },
 		{ "251 2.1.5 will forward", 251, PASSED, PASSED, REPLY_BACKEND_PROTOCOL,
 			REPLY_OUTCOME_UNKNOWN },
-		{ "200 Ok", 200, PASSED, PASSED, REPLY_BACKEND_PROTOCOL,
-			REPLY_OUTCOME_UNKNOWN },
+		{ "200 Ok", 200, PASSED, PASSED, REPLY_BACKEND_PROTOCOL, REPLY_OUTCOME_UNKNOWN },
 		{ "299-a\r\n299 b", 299, PASSED, PASSED, REPLY_BACKEND_PROTOCOL,
 			REPLY_OUTCOME_UNKNOWN },
 		{ "354 go", 354, REPLY_BACKEND_PROTOCOL, REPLY_BACKEND_PROTOCOL, PASSED,
@@ -74,14 +73,13 @@ static void test_replies(void **state)
 		{ "503 5.5.1 nested MAIL", 0, REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT,
 			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT },
 		{ "554 5.7.1 <b@example.com>: Relay access denied", 554, REPLY_BACKEND_OUR_FAULT,
-			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT,
-			REPLY_BACKEND_OUR_FAULT },
+			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT },
 		{ "550-5.7.1 we are sorry\r\n550 5.7.1 unable to RELAY", 550,
-			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT,
-			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT },
+			REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT, REPLY_BACKEND_OUR_FAULT,
+			REPLY_BACKEND_OUR_FAULT },
 		/* A word in an address is no verdict on us: such mail came back as 451 for ever. */
-		{ "550 5.1.1 <relay-team@example.com>: unable to relay to unknown user", 550, PASSED,
-			PASSED, PASSED, PASSED },
+		{ "550 5.1.1 <relay-team@example.com>: unable to relay to unknown user", 550,
+			PASSED, PASSED, PASSED, PASSED },
 		{ "550 5.7.1 <info@relay.example.com>: no", 550, PASSED, PASSED, PASSED, PASSED },
 	};
 

@@ -1,0 +1,67 @@
+/*
+ * The settings of backends and routes: plain structs, filled by the tables of backend/settings.c.
+ * They belong to one immutable snapshot and outlive every connection.
+ */
+#ifndef BACKEND_SETTINGS_H
+#define BACKEND_SETTINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/ipaddr.h"
+#include "base/str.h"
+#include "conf/schema.h"
+
+enum identity { IDENTITY_NONE, IDENTITY_PROXY_V1, IDENTITY_PROXY_V2 };
+enum backend_hello { BACKEND_HELLO_OWN, BACKEND_HELLO_CLIENT };
+enum balance { BALANCE_FIRST, BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_SOURCE };
+enum backend_tls_mode {
+	BACKEND_TLS_OFF,
+	BACKEND_TLS_OPPORTUNISTIC,
+	BACKEND_TLS_REQUIRED,
+	BACKEND_TLS_IMPLICIT,
+};
+/* When opportunistic TLS towards a backend may end in plaintext. */
+enum tls_fallback { TLS_FALLBACK_NOT_OFFERED, TLS_FALLBACK_ALWAYS };
+
+/* TLS towards a backend. */
+struct backend_tls_settings {
+	int mode;        /* enum backend_tls_mode */
+	int verify;      /* enum tls_verify */
+	int fallback;    /* enum tls_fallback */
+	int min_version; /* enum tls_version */
+	struct str ca, name, fingerprint, certificate, key;
+};
+
+#define BACKEND_SERVERS_MAX 64
+
+struct backend_settings {
+	struct str name;
+	struct conf_list servers; /* of struct endpoint */
+	int balance;              /* enum balance */
+	int identity;             /* enum identity */
+	int hello;                /* enum backend_hello */
+	struct backend_tls_settings tls;
+};
+
+/* First match counts; an empty list matches everything. */
+struct route_settings {
+	struct conf_list listeners;  /* of struct str: names */
+	struct conf_list domains;    /* of struct str: of the recipient; ".example.org" */
+	struct conf_list recipients; /* of struct str: whole addresses */
+	struct conf_list senders;    /* of struct str: whole addresses, or domains */
+	struct ipnet_list networks;  /* of the client */
+	struct str backend;          /* name */
+};
+
+/* Of the section `timeouts`, in milliseconds: those towards servers. */
+struct backend_timeouts {
+	uint64_t connect, greeting, command, data, final, idle, probe;
+};
+
+extern const struct conf_field backend_fields[];
+/* What the rows of a backend cannot say; for the row that holds the table. */
+void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors);
+extern const struct conf_field route_fields[];
+
+#endif
