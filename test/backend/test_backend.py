@@ -29,7 +29,8 @@ def test_help_and_usage():
     text = subprocess.run([program(), "--help"], capture_output=True, text=True, check=True).stdout
     assert "--lenient-eod" in text and "mixed-codes" in text
     for arguments in (["--fault", "mail:nonsense"], ["--fault", "nowhere:reset"], ["--proxy", "v3"],
-                      ["--fault", "mail:reply=4x0 no"], ["--fault", "mail:delay=soon"], ["stray"]):
+                      ["--fault", "mail:reply=4x0 no"], ["--fault", "mail:delay=soon"], ["--fault", "rcpt0:reset"],
+                      ["--fault", "mail:reset@c"], ["stray"]):
         assert subprocess.run([program()] + arguments, capture_output=True).returncode == 64
 
 

@@ -33,31 +33,183 @@ def test_fault_replies_and_their_counts():
         assert raw.ask("NOOP") == "250 2.0.0 Ok"
 
 
-@pytest.mark.parametrize("state", ["connect", "banner", "ehlo", "helo", "mail", "rcpt", "data", "dot",
-                                   "after-dot", "rset", "quit", "noop"])
-@pytest.mark.parametrize("action, reads", [("refuse-close", b""), ("reset", None)])
-def test_every_state_can_close_and_reset(state, action, reads):
-    script = ["", "NOOP", "RSET", "HELO x", "EHLO x", "MAIL FROM:<>", "RCPT TO:<b@example.com>",
-              "DATA", "x\r\n.", "QUIT"]
-    at = {"connect": 0, "banner": 0, "noop": 1, "rset": 2, "helo": 3, "ehlo": 4, "mail": 5, "rcpt": 6,
-          "data": 7, "dot": 8, "after-dot": 8, "quit": 9}[state]
+EXTENSIONS = "PIPELINING,CHUNKING,STARTTLS,XCLIENT=ADDR,XFORWARD=ADDR"
+ENVELOPE = ["EHLO x", "MAIL FROM:<a@example.net>", "RCPT TO:<b@example.com>"]
+# What is said before the fault strikes, and what makes it strike (None: nothing more).
+STEPS = {
+    "connect": ([], None), "banner": ([], None),
+    "ehlo": ([], "EHLO x"), "helo": ([], "HELO x"), "noop": ([], "NOOP"), "rset": ([], "RSET"),
+    "starttls": (ENVELOPE[:1], "STARTTLS"), "xclient": (ENVELOPE[:1], "XCLIENT ADDR=192.0.2.1"),
+    "xforward": (ENVELOPE[:1], "XFORWARD ADDR=192.0.2.1"), "mail": (ENVELOPE[:1], ENVELOPE[1]),
+    "rcpt": (ENVELOPE[:2], ENVELOPE[2]), "rcpt2": (ENVELOPE, ENVELOPE[2]),
+    "data": (ENVELOPE, "DATA"), "body": (ENVELOPE + ["DATA"], "x" * 20),
+    "dot": (ENVELOPE + ["DATA"], "x\r\n."), "after-dot": (ENVELOPE + ["DATA"], "x\r\n."),
+    "bdat": (ENVELOPE, "BDAT 2\r\n"), "idle": (ENVELOPE + ["DATA", "x\r\n."], None),
+    "quit": ([], "QUIT"),
+}
+COMMITTED = {"after-dot", "idle"}
 
+
+def reach(raw, state):
+    """Says all that comes before the step, and what begins it."""
+    before, last = STEPS[state]
+    if state not in ("connect", "banner"):
+        raw.reply()
+    for line in before:
+        assert raw.ask(line)[0] in "23"
+    if last:
+        raw.send(last.encode() + b"\r\n")
+
+
+def faulty(state, action):
+    fault = f"{state}:{action}" + (":10" if state == "body" else "")
+    return Backend(extensions=EXTENSIONS, faults=[fault])
+
+
+@pytest.mark.parametrize("state", STEPS)
+@pytest.mark.parametrize("action", ["refuse-close", "half-close"])
+def test_every_state_can_close(state, action):
+    with faulty(state, action) as backend, Raw(backend) as raw:
+        reach(raw, state)
+        assert raw.rest() == b""
+        if action == "half-close":
+            raw.send(b"RSET\r\n" * 1000)  # is read and dropped
+            assert backend.endings() == [] and not backend.commands("RSET")[1:]
+            raw.socket.close()
+        end, = backend.wait_for("end")
+        assert end["how"] == ("fault" if action == "refuse-close" else "client-eof")
+        assert len(backend.messages()) == (state in COMMITTED)
+
+
+@pytest.mark.parametrize("state", STEPS)
+def test_every_state_can_reset(state):
     def speak(backend):
-        with Raw(backend) as raw:
-            for step in range(at):
-                assert (raw.ask(script[step]) if step else raw.reply())[0] in "23"
-            if at:
-                raw.send(script[at].encode() + b"\r\n")
-            return raw.rest()
+        with Raw(backend) as raw:  # connecting may be what fails
+            reach(raw, state)
+            raw.rest()
 
-    with Backend(faults=[f"{state}:{action}"]) as backend:
-        if reads is None:
-            with pytest.raises(ConnectionResetError):  # connecting may be what fails
-                speak(backend)
-        else:
-            assert speak(backend) == reads
+    with faulty(state, "reset") as backend:
+        with pytest.raises(ConnectionResetError):
+            speak(backend)
         assert backend.wait_for("end")[0]["how"] == "fault"
-        assert len(backend.messages()) == (1 if state in ("after-dot", "quit") else 0)
+
+
+@pytest.mark.parametrize("state", STEPS)
+def test_every_state_can_stall(state):
+    with faulty(state, "stall") as backend:
+        with Raw(backend) as raw:
+            reach(raw, state)
+            assert raw.is_silent(0.05)
+        assert backend.wait_for("end")[0]["how"] == "client-eof"
+
+
+@pytest.mark.parametrize("state", [state for state in STEPS if state != "connect"])
+@pytest.mark.parametrize("action, expected", [
+    ("reply-close=421 4.3.2 gone", b"421 4.3.2 gone\r\n"),
+    ("reply-close=999 what", b"999 what\r\n"),
+    ("die-before-reply", b""),
+])
+def test_every_state_can_say_something_else_or_die(state, action, expected):
+    with faulty(state, action) as backend, Raw(backend) as raw:
+        reach(raw, state)
+        assert raw.rest() == expected
+        assert len(backend.messages()) == (state in COMMITTED)
+        if "die" in action:
+            assert backend.wait_for_exit() == 70
+
+
+@pytest.mark.parametrize("state, reply, then", [
+    ("data", "250 2.0.0 fine", "RSET"),
+    ("mail", "354 go", "MAIL FROM:<>"),
+    ("dot", "354 more", "NOOP"),
+    ("rcpt", "150 well", "RCPT TO:<b@example.com>"),
+])
+def test_a_reply_of_another_class_has_no_effect(state, reply, then):
+    with Backend(faults=[f"{state}:reply={reply}@1"]) as backend, Raw(backend) as raw:
+        reach(raw, state)
+        assert raw.reply() == reply
+        assert raw.ask(then).startswith("250")
+        assert backend.messages() == []
+
+
+def test_faults_by_ordinal():
+    with Backend(faults=["rcpt2:reply=450 4.2.1 second", "ehlo2:reply=502 5.5.1 once",
+                         "rcpt3:reply=550 5.1.1 third@1"]) as backend, Raw(backend) as raw:
+        raw.reply()
+        assert [raw.ask("EHLO x")[:3] for _ in range(3)] == ["250", "502", "250"]
+        for third in "550", "250":
+            raw.ask("MAIL FROM:<>")
+            codes = [raw.ask("RCPT TO:<b@example.com>")[:3] for _ in range(4)]
+            assert codes == ["250", "450", third, "250"]
+            raw.ask("RSET")
+
+
+def test_faults_by_connection_and_transaction():
+    with Backend(faults=["rcpt:reply=450 4.2.1 later@t2-2@c2+",
+                         "mail:reply=451 4.3.0 twice@2@c3"]) as backend:
+        seen = []
+        for _ in range(4):
+            with Raw(backend) as raw:
+                raw.reply()
+                raw.ask("EHLO x")
+                for _ in range(3):
+                    seen += [raw.ask("MAIL FROM:<>")[:3], raw.ask("RCPT TO:<b@example.com>")[:3]]
+                    raw.ask("RSET")
+        assert " ".join(seen) == ("451 503 451 503 250 250 "  # twice, among the first three
+                                  "250 250 250 450 250 250 "
+                                  "250 250 250 450 250 250 "
+                                  "250 250 250 450 250 250")
+
+
+def test_early_by_ordinal():
+    with Backend(faults=["rcpt2:early"]) as backend, Raw(backend) as raw:
+        raw.reply()
+        raw.ask("EHLO x")
+        raw.ask("MAIL FROM:<>")
+        assert raw.ask("RCPT TO:<b@example.com>").startswith("250 2.1.5")
+        assert raw.reply() == "250 2.0.0 Ok"
+        raw.send(b"RCPT TO:<c@example.com>\r\n")
+        assert raw.is_silent(0.05)
+
+
+@pytest.mark.parametrize("end", ["dot", "rset"])
+def test_idle_strikes_so_long_after_the_transaction(end):
+    with Backend(faults=["idle:close:200@1"]) as backend:
+        with Raw(backend) as raw:
+            raw.envelope()
+            if end == "dot":
+                raw.data().ask("x\r\n.")
+            else:
+                raw.ask("RSET")
+            begin = time.monotonic()
+            assert raw.ask("NOOP").startswith("250")  # does not make it busy
+            assert raw.ask("RSET").startswith("250")
+            assert raw.rest() == b"421 4.4.2 Idle for too long\r\n"
+            assert time.monotonic() - begin >= 0.15
+        with Raw(backend) as raw:  # not when it never had a transaction, nor the second time
+            raw.reply()
+            assert raw.is_silent(0.3)
+            raw.ask("EHLO x")
+            raw.ask("MAIL FROM:<>")
+            raw.ask("RSET")
+            assert raw.is_silent(0.3)
+
+
+def test_idle_does_not_strike_the_busy():
+    with Backend(faults=["idle:close-before-reply:100"]) as backend, Raw(backend) as raw:
+        raw.envelope().data().ask("x\r\n.")
+        assert raw.ask("MAIL FROM:<>").startswith("250")
+        assert raw.is_silent(0.2)
+        raw.ask("RSET")
+        assert raw.rest() == b""
+
+
+def test_idle_at_once_comes_behind_the_last_reply():
+    with Backend(faults=["idle:reply=421 4.3.2 bye:0"]) as backend, Raw(backend) as raw:
+        raw.envelope().data()
+        assert raw.ask("x\r\n.").startswith("250")
+        assert raw.reply() == "421 4.3.2 bye"
+        assert raw.ask("NOOP").startswith("250")
 
 
 @pytest.mark.parametrize("action, expected", [
