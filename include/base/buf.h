@@ -24,6 +24,10 @@ struct buf {
 void buf_init(struct buf *buf, size_t max);
 void buf_free(struct buf *buf);
 
+/* A queue in memory of the caller's (the stack), which is its maximum: it takes none of its own, and
+ * is not freed or released. */
+struct buf buf_on(char *memory, size_t size);
+
 /* Bytes held, and how many more may be written. */
 size_t buf_used(const struct buf *buf);
 size_t buf_room(const struct buf *buf);

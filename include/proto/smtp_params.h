@@ -90,4 +90,7 @@ void smtp_params_print_rcpt(
 /* Is `text` xtext (RFC 3461 section 4), possibly empty? */
 bool smtp_is_xtext(struct str text);
 
+/* Writes `text` as xtext. False, and nothing written: there is no room. */
+bool smtp_write_xtext(struct buf *out, struct str text);
+
 #endif

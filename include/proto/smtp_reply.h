@@ -59,11 +59,23 @@ static inline int smtp_reply_class(const struct smtp_reply *reply)
 	return reply->code / 100;
 }
 
-/* What a server said in its EHLO reply. */
+/* Mechanisms of AUTH, as a set of bits. */
+enum smtp_auth_mechanism {
+	SMTP_AUTH_PLAIN = 1 << 0,
+	SMTP_AUTH_LOGIN = 1 << 1,
+	SMTP_AUTH_SCRAM_SHA_256 = 1 << 2,
+};
+
+/*
+ * What a server said in its EHLO (or LHLO) reply. What we do not know of it is left out. XCLIENT and
+ * XFORWARD are only among the extensions when they came with an attribute that we know.
+ */
 struct smtp_capabilities {
 	unsigned extensions; /* set of enum smtp_extension (proto/smtp_params.h) */
 	uint64_t size;       /* of SIZE; 0 means none said */
-	unsigned auth;       /* kept for AUTH towards backends; 0 today */
+	unsigned auth;       /* set of enum smtp_auth_mechanism; also of the old form "AUTH=…" */
+	unsigned xclient;    /* set of enum xclient_attribute (proto/xclient.h) */
+	unsigned xforward;   /* likewise */
 };
 
 /* `reply` is the 250 of EHLO; its first line is the greeting and is skipped. */

@@ -21,6 +21,11 @@ void buf_free(struct buf *buf)
 	buf_init(buf, buf->max);
 }
 
+struct buf buf_on(char *memory, size_t size)
+{
+	return (struct buf){ .data = memory, .capacity = size, .max = size };
+}
+
 size_t buf_used(const struct buf *buf)
 {
 	return buf->end - buf->start;

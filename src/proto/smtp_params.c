@@ -86,6 +86,23 @@ bool smtp_is_xtext(struct str text)
 	return true;
 }
 
+bool smtp_write_xtext(struct buf *out, struct str text)
+{
+	size_t start = buf_used(out);
+	bool done = true;
+
+	for (size_t i = 0; i < text.n && done; i++) {
+		char c = text.p[i];
+		if (is_graphic(c) && c != '+' && c != '=')
+			done = buf_write(out, str_make(&c, 1));
+		else
+			done = buf_printf(out, "+%02X", (unsigned)(unsigned char)c);
+	}
+	if (!done)
+		buf_truncate(out, start);
+	return done;
+}
+
 static enum smtp_params_fault keep(struct reader *reader, struct str value, struct str *place)
 {
 	return arena_str(reader->arena, value, place) ? SMTP_PARAMS_FINE : SMTP_PARAMS_NO_ROOM;

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "proto/smtp_params.h"
+#include "proto/xclient.h"
 
 #define PRINTED_LINE_MAX 512 /* RFC 5321 section 4.5.3.1.5, CR LF included */
 
@@ -219,17 +220,83 @@ static const struct {
 	{ STR_INIT("XFORWARD"), SMTP_EXT_XFORWARD },
 };
 
+static const struct {
+	struct str name;
+	enum smtp_auth_mechanism mechanism;
+} mechanisms[] = {
+	{ STR_INIT("PLAIN"), SMTP_AUTH_PLAIN },
+	{ STR_INIT("LOGIN"), SMTP_AUTH_LOGIN },
+	{ STR_INIT("SCRAM-SHA-256"), SMTP_AUTH_SCRAM_SHA_256 },
+};
+
+static void add_size(struct smtp_capabilities *capabilities, struct str params)
+{
+	if (!str_to_u64(str_trim(params), UINT64_MAX, &capabilities->size))
+		capabilities->size = 0;
+}
+
+/* Servers that say both forms say the same in them. */
+static void add_auth(struct smtp_capabilities *capabilities, struct str params)
+{
+	while (params.n > 0) {
+		struct str name = str_cut(&params, ' ');
+		for (size_t i = 0; i < COUNT(mechanisms); i++)
+			if (str_eq_nocase(name, mechanisms[i].name))
+				capabilities->auth |= mechanisms[i].mechanism;
+	}
+}
+
+static void add_xclient(struct smtp_capabilities *capabilities, struct str params)
+{
+	capabilities->xclient |= xclient_attributes_parse(params);
+	if (capabilities->xclient == 0)
+		capabilities->extensions &= ~(unsigned)SMTP_EXT_XCLIENT;
+}
+
+static void add_xforward(struct smtp_capabilities *capabilities, struct str params)
+{
+	capabilities->xforward |= xforward_attributes_parse(params);
+	if (capabilities->xforward == 0)
+		capabilities->extensions &= ~(unsigned)SMTP_EXT_XFORWARD;
+}
+
+/* Extensions whose parameters mean something to us. */
+static const struct {
+	enum smtp_extension extension;
+	void (*add)(struct smtp_capabilities *capabilities, struct str params);
+} with_params[] = {
+	{ SMTP_EXT_SIZE, add_size },
+	{ SMTP_EXT_AUTH, add_auth },
+	{ SMTP_EXT_XCLIENT, add_xclient },
+	{ SMTP_EXT_XFORWARD, add_xforward },
+};
+
+/* 0: one that we do not know. */
+static unsigned extension_of(struct str keyword)
+{
+	for (size_t i = 0; i < COUNT(extensions); i++)
+		if (str_eq_nocase(keyword, extensions[i].keyword))
+			return extensions[i].extension;
+	return 0;
+}
+
+/* Takes the keyword off the front of *line. Servers older than RFC 2554 say "AUTH=" for "AUTH ". */
+static struct str take_keyword(struct str *line)
+{
+	if (!str_starts_with_nocase(*line, STR("AUTH=")))
+		return str_cut(line, ' ');
+	return str_cut(line, '=');
+}
+
 /* RFC 5321 section 4.1.1.1: ehlo-line = ehlo-keyword *( SP ehlo-param ) */
 static void add_capability(struct smtp_capabilities *capabilities, struct str line)
 {
-	struct str keyword = str_cut(&line, ' ');
+	unsigned extension = extension_of(take_keyword(&line));
 
-	for (size_t i = 0; i < COUNT(extensions); i++)
-		if (str_eq_nocase(keyword, extensions[i].keyword))
-			capabilities->extensions |= extensions[i].extension;
-	if (str_eq_nocase(keyword, STR("SIZE")) &&
-		!str_to_u64(str_trim(line), UINT64_MAX, &capabilities->size))
-		capabilities->size = 0;
+	capabilities->extensions |= extension;
+	for (size_t i = 0; i < COUNT(with_params); i++)
+		if (extension == (unsigned)with_params[i].extension)
+			with_params[i].add(capabilities, line);
 }
 
 void smtp_capabilities_parse(const struct smtp_reply *reply, struct smtp_capabilities *capabilities)

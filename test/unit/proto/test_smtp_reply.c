@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "proto/smtp_params.h"
+#include "proto/xclient.h"
 #include "support/guard.h"
 
 #define ROOM (SMTP_REPLY_LINE_MAX * (SMTP_REPLY_LINES_MAX + 2))
@@ -235,7 +236,6 @@ static void test_capabilities(void **state)
 
 	assert_int_equal(capabilities_of(STR("250 PIPELINING\r\n")).extensions, 0);
 	assert_int_equal(capabilities_of(STR("250-x\r\n250 DSNX\r\n")).extensions, 0);
-	assert_int_equal(capabilities_of(STR("250-x\r\n250 AUTH=PLAIN\r\n")).extensions, 0);
 	assert_int_equal(capabilities_of(STR("250-x\r\n250 SIZE\r\n")).extensions, SMTP_EXT_SIZE);
 	assert_int_equal(capabilities_of(STR("250-x\r\n250 SIZE\r\n")).size, 0);
 	assert_int_equal(capabilities_of(STR("250-x\r\n250 SIZE 1 2\r\n")).size, 0);
@@ -335,9 +335,69 @@ static void test_print_of_long_texts(void **state)
 	buf_free(&back);
 }
 
+/* Extensions with a list of names; those that we do not know are left out. */
+static void test_capabilities_with_names(void **state)
+{
+	static const struct {
+		const char *line;
+		unsigned extensions, auth, xclient, xforward;
+	} rows[] = {
+		{ "AUTH PLAIN LOGIN", SMTP_EXT_AUTH, SMTP_AUTH_PLAIN | SMTP_AUTH_LOGIN, 0, 0 },
+		{ "auth scram-sha-256 GSSAPI", SMTP_EXT_AUTH, SMTP_AUTH_SCRAM_SHA_256, 0, 0 },
+		{ "AUTH SCRAM-SHA-256-PLUS PLAINX CRAM-MD5", SMTP_EXT_AUTH, 0, 0, 0 },
+		{ "AUTH  PLAIN  LOGIN ", SMTP_EXT_AUTH, SMTP_AUTH_PLAIN | SMTP_AUTH_LOGIN, 0, 0 },
+		{ "AUTH", SMTP_EXT_AUTH, 0, 0, 0 },
+		{ "AUTH=", SMTP_EXT_AUTH, 0, 0, 0 },
+		{ "AUTH=PLAIN LOGIN", SMTP_EXT_AUTH, SMTP_AUTH_PLAIN | SMTP_AUTH_LOGIN, 0, 0 },
+		{ "Auth=login", SMTP_EXT_AUTH, SMTP_AUTH_LOGIN, 0, 0 },
+		{ "AUTHX PLAIN", 0, 0, 0, 0 },
+		{ "AUTH PLAIN\r\n250 AUTH=LOGIN", SMTP_EXT_AUTH, SMTP_AUTH_PLAIN | SMTP_AUTH_LOGIN,
+			0, 0 },
+		{ "XCLIENT NAME ADDR PROTO HELO REVERSE_NAME PORT LOGIN DESTADDR DESTPORT",
+			SMTP_EXT_XCLIENT, 0,
+			XCLIENT_NAME | XCLIENT_ADDR | XCLIENT_PROTO | XCLIENT_HELO |
+				XCLIENT_REVERSE_NAME | XCLIENT_PORT | XCLIENT_LOGIN |
+				XCLIENT_DESTADDR | XCLIENT_DESTPORT,
+			0 },
+		{ "XCLIENT ADDR TTL SESSION TIMEOUT", SMTP_EXT_XCLIENT, 0,
+			XCLIENT_ADDR | XCLIENT_SESSION, 0 },
+		{ "xclient addr", SMTP_EXT_XCLIENT, 0, XCLIENT_ADDR, 0 },
+		/* What is the other's is unknown. */
+		{ "XCLIENT IDENT SOURCE PORT", SMTP_EXT_XCLIENT, 0, XCLIENT_PORT, 0 },
+		{ "XFORWARD NAME ADDR PROTO HELO SOURCE PORT IDENT", SMTP_EXT_XFORWARD, 0, 0,
+			XCLIENT_NAME | XCLIENT_ADDR | XCLIENT_PROTO | XCLIENT_HELO |
+				XCLIENT_SOURCE | XCLIENT_PORT | XCLIENT_IDENT },
+		{ "XFORWARD LOGIN DESTADDR DESTPORT REVERSE_NAME SESSION ADDR", SMTP_EXT_XFORWARD,
+			0, 0, XCLIENT_ADDR },
+		/* Nothing could be said. */
+		{ "XCLIENT", 0, 0, 0, 0 },
+		{ "XFORWARD", 0, 0, 0, 0 },
+		{ "XCLIENT WHAT", 0, 0, 0, 0 },
+		{ "XFORWARD LOGIN", 0, 0, 0, 0 },
+		{ "XCLIENT=ADDR", 0, 0, 0, 0 },
+		{ "XCLIENT ADDR\r\n250 XCLIENT", SMTP_EXT_XCLIENT, 0, XCLIENT_ADDR, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct buf text;
+		buf_init(&text, 1024);
+		/* A second line is the last, so the first must go on. */
+		bool has_two = strchr(rows[i].line, '\n') != NULL;
+		buf_printf(&text, "250-x\r\n250%c%s\r\n", has_two ? '-' : ' ', rows[i].line);
+		struct smtp_capabilities have = capabilities_of(buf_view(&text));
+		buf_free(&text);
+		if (have.extensions != rows[i].extensions || have.auth != rows[i].auth ||
+			have.xclient != rows[i].xclient || have.xforward != rows[i].xforward)
+			fail_msg("%s: %x %x %x %x", rows[i].line, have.extensions, have.auth,
+				have.xclient, have.xforward);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_capabilities_with_names),
 		cmocka_unit_test(test_vectors),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test(test_endless_line),
