@@ -636,7 +636,7 @@ static void on_handshake_done(void *ctx, const struct err *err)
 	forward->is_tls = true;
 	forward->state = FORWARD_GREETING;
 	if (smtp_client_pending(&forward->client) == 0) /* after STARTTLS: no banner comes */
-		smtp_client_hello_again(&forward->client);
+		smtp_client_hello_again(&forward->client, forward->client.hello);
 	else
 		arm(forward);
 	stream_read_start(&forward->stream);
@@ -682,6 +682,11 @@ static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp
 		break;
 	case SMTP_CLIENT_QUIT:
 		server_lost(forward, "QUIT", REPLY_BACKEND_LOST);
+		break;
+	case SMTP_CLIENT_XCLIENT: /* never sent */
+	case SMTP_CLIENT_AUTH:
+	case SMTP_CLIENT_XFORWARD:
+	case SMTP_CLIENT_BDAT:
 		break;
 	}
 }

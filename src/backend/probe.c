@@ -114,7 +114,7 @@ static void on_handshake_done(void *ctx, const struct err *err)
 	probe->is_tls = true;
 	timer_set(&probe->timer, probe->probes->env->timeouts->greeting);
 	if (smtp_client_pending(&probe->client) == 0)
-		smtp_client_hello_again(&probe->client);
+		smtp_client_hello_again(&probe->client, probe->client.hello);
 	stream_read_start(&probe->stream);
 }
 

@@ -1,25 +1,53 @@
 #include "smtp/client.h"
 
 #include "base/assert.h"
-#include "proto/dot.h"
+#include "client_priv.h"
 #include "proto/smtp_params.h"
 
-/* Keyword, path and parameters: RFC 5321 sections 4.5.3.1.3-4 and the extensions' additions. */
-#define COMMAND_MAX 2048
+static const struct {
+	const char *word;
+	bool ends_group; /* RFC 2920 section 3.1; nothing is sent behind it before the answer */
+} steps[] = {
+	[SMTP_CLIENT_BANNER] = { "banner", true },
+	[SMTP_CLIENT_EHLO] = { "EHLO", true },
+	[SMTP_CLIENT_HELO] = { "HELO", true },
+	[SMTP_CLIENT_STARTTLS] = { "STARTTLS", true },
+	[SMTP_CLIENT_XCLIENT] = { "XCLIENT", true },
+	[SMTP_CLIENT_AUTH] = { "AUTH", true },
+	[SMTP_CLIENT_XFORWARD] = { "XFORWARD", false },
+	[SMTP_CLIENT_MAIL] = { "MAIL", false },
+	[SMTP_CLIENT_RCPT] = { "RCPT", false },
+	[SMTP_CLIENT_DATA] = { "DATA", true },
+	[SMTP_CLIENT_BDAT] = { "BDAT", false }, /* RFC 3030 section 4.2 */
+	[SMTP_CLIENT_DOT] = { "end of data", true },
+	[SMTP_CLIENT_RSET] = { "RSET", false },
+	[SMTP_CLIENT_QUIT] = { "QUIT", true },
+};
+
+const char *smtp_client_step_word(enum smtp_client_step step)
+{
+	return steps[step].word;
+}
 
 void smtp_client_init(struct smtp_client *client, struct str hello,
 	const struct smtp_client_port *port, void *ctx)
 {
 	*client = (struct smtp_client){ .port = port, .ctx = ctx, .hello = hello };
 	buf_init(&client->text, SMTP_REPLY_TEXT_MAX);
-	client->pending[0] = SMTP_CLIENT_BANNER;
-	client->count = 1;
+	client_expect(client, SMTP_CLIENT_BANNER);
 }
 
 void smtp_client_free(struct smtp_client *client)
 {
 	buf_free(&client->text);
 	client->is_broken = true;
+}
+
+void smtp_client_owner(struct smtp_client *client, const struct smtp_client_port *port, void *ctx)
+{
+	ASSERT(client->count == 0);
+	client->port = port;
+	client->ctx = ctx;
 }
 
 /* ---- What is under way ---------------------------------------------------------------------- */
@@ -29,35 +57,47 @@ unsigned smtp_client_pending(const struct smtp_client *client)
 	return client->count;
 }
 
+static enum smtp_client_step pending_at(const struct smtp_client *client, unsigned i)
+{
+	ASSERT(i < client->count);
+	return client->pending[(client->first + i) % SMTP_CLIENT_WINDOW];
+}
+
 enum smtp_client_step smtp_client_step(const struct smtp_client *client)
 {
-	ASSERT(client->count > 0);
-	return client->pending[client->first];
+	return pending_at(client, 0);
 }
 
 bool smtp_client_can_send(const struct smtp_client *client)
 {
 	if (client->is_broken || !client->is_ready)
 		return false;
-	if (client->capabilities.extensions & SMTP_EXT_PIPELINING)
-		return client->count < SMTP_CLIENT_WINDOW;
-	return client->count == 0;
+	if (client->count == 0)
+		return true;
+	if (!(client->capabilities.extensions & SMTP_EXT_PIPELINING))
+		return false;
+	return client->count < SMTP_CLIENT_WINDOW &&
+	       !steps[pending_at(client, client->count - 1u)].ends_group;
 }
 
-static void expect(struct smtp_client *client, enum smtp_client_step step)
+bool smtp_client_is_quiet(const struct smtp_client *client)
+{
+	return client->is_ready && !client->is_broken && !client->is_early && client->count == 0;
+}
+
+void client_expect(struct smtp_client *client, enum smtp_client_step step)
 {
 	ASSERT(client->count < SMTP_CLIENT_WINDOW);
 	client->pending[(client->first + client->count) % SMTP_CLIENT_WINDOW] = (uint8_t)step;
 	client->count++;
+	if (step != SMTP_CLIENT_XFORWARD)
+		client->xforward_due = 0;
 }
 
-static enum smtp_client_step take_pending(struct smtp_client *client)
+static void take_pending(struct smtp_client *client)
 {
-	enum smtp_client_step step = smtp_client_step(client);
-
 	client->first = (uint8_t)((client->first + 1) % SMTP_CLIENT_WINDOW);
 	client->count--;
-	return step;
 }
 
 static void break_off(struct smtp_client *client, const char *why, const struct smtp_reply *reply)
@@ -66,113 +106,29 @@ static void break_off(struct smtp_client *client, const char *why, const struct 
 	client->port->broken(client->ctx, why, reply);
 }
 
-/* ---- Commands ------------------------------------------------------------------------------- */
-
-static void send_line(struct smtp_client *client, struct buf *line, enum smtp_client_step step)
-{
-	bool fits = buf_write(line, STR("\r\n"));
-
-	ASSERT(fits);
-	expect(client, step);
-	client->port->send(client->ctx, buf_view(line));
-	buf_free(line);
-}
-
-static void send_word(struct smtp_client *client, struct str word, enum smtp_client_step step)
-{
-	struct buf line;
-
-	buf_init(&line, COMMAND_MAX);
-	buf_write(&line, word);
-	send_line(client, &line, step);
-}
-
-static void send_hello(struct smtp_client *client, const char *verb, enum smtp_client_step step)
-{
-	struct buf line;
-
-	buf_init(&line, COMMAND_MAX);
-	buf_printf(&line, "%s %.*s", verb, STR_ARG(client->hello));
-	send_line(client, &line, step);
-}
-
-void smtp_client_starttls(struct smtp_client *client)
-{
-	ASSERT(client->is_ready && client->count == 0);
-	send_word(client, STR("STARTTLS"), SMTP_CLIENT_STARTTLS);
-}
-
-void smtp_client_hello_again(struct smtp_client *client)
-{
-	ASSERT(client->count == 0);
-	client->is_ready = false;
-	client->capabilities = (struct smtp_capabilities){ 0 };
-	send_hello(client, "EHLO", SMTP_CLIENT_EHLO);
-}
-
-void smtp_client_mail(struct smtp_client *client, const struct transaction *transaction)
-{
-	struct buf line;
-
-	ASSERT(smtp_client_can_send(client));
-	buf_init(&line, COMMAND_MAX);
-	buf_printf(&line, "MAIL FROM:<%.*s>", STR_ARG(transaction->mail_from.address));
-	smtp_params_print_mail(&transaction->mail_params, client->capabilities.extensions, &line);
-	send_line(client, &line, SMTP_CLIENT_MAIL);
-}
-
-void smtp_client_rcpt(struct smtp_client *client, const struct recipient *recipient)
-{
-	struct buf line;
-
-	ASSERT(smtp_client_can_send(client));
-	buf_init(&line, COMMAND_MAX);
-	buf_printf(&line, "RCPT TO:<%.*s>", STR_ARG(recipient->path.address));
-	smtp_params_print_rcpt(&recipient->params, client->capabilities.extensions, &line);
-	send_line(client, &line, SMTP_CLIENT_RCPT);
-}
-
-void smtp_client_data(struct smtp_client *client)
-{
-	ASSERT(smtp_client_can_send(client));
-	send_word(client, STR("DATA"), SMTP_CLIENT_DATA);
-}
-
-void smtp_client_dot(struct smtp_client *client)
-{
-	ASSERT(!client->is_broken && client->count == 0);
-	expect(client, SMTP_CLIENT_DOT);
-	client->port->send(client->ctx, DOT_END);
-}
-
-void smtp_client_rset(struct smtp_client *client)
-{
-	ASSERT(smtp_client_can_send(client));
-	send_word(client, STR("RSET"), SMTP_CLIENT_RSET);
-}
-
-void smtp_client_quit(struct smtp_client *client)
-{
-	ASSERT(smtp_client_can_send(client));
-	send_word(client, STR("QUIT"), SMTP_CLIENT_QUIT);
-}
-
 /* ---- Replies -------------------------------------------------------------------------------- */
 
-static void greet(struct smtp_client *client, const struct smtp_reply *reply)
+static void answered(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	client->port->answered(client->ctx, step, reply);
+}
+
+static void banner_answered(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	if (reply->code == 220)
-		send_hello(client, "EHLO", SMTP_CLIENT_EHLO);
+		client_send_hello(client, SMTP_CLIENT_EHLO);
 	else
-		client->port->answered(client->ctx, SMTP_CLIENT_BANNER, reply);
+		answered(client, step, reply);
 }
 
 static void hello_answered(
 	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	/* RFC 5321 section 3.2: a server that does not know EHLO gets HELO. */
-	if (step == SMTP_CLIENT_EHLO && smtp_reply_class(reply) == 5) {
-		send_hello(client, "HELO", SMTP_CLIENT_HELO);
+	if (step == SMTP_CLIENT_EHLO && smtp_reply_class(reply) == 5 && !client->is_lmtp) {
+		client_send_hello(client, SMTP_CLIENT_HELO);
 		return;
 	}
 	if (smtp_reply_class(reply) == 2) {
@@ -180,22 +136,88 @@ static void hello_answered(
 		if (step == SMTP_CLIENT_EHLO)
 			smtp_capabilities_parse(reply, &client->capabilities);
 	}
-	client->port->answered(client->ctx, step, reply);
+	answered(client, step, reply);
 }
 
-static void reply_arrived(struct smtp_client *client, const struct smtp_reply *reply)
+/* The server has gone back to before its greeting. */
+static void xclient_answered(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	if (reply->code == 220)
+		client->is_ready = false;
+	if (reply->code == 220 && client->xclient_due != 0)
+		client_send_xclient(client);
+	else
+		answered(client, step, reply);
+}
+
+static void mail_answered(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	client->accepted = 0;
+	answered(client, step, reply);
+}
+
+static void rcpt_answered(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	if (smtp_reply_class(reply) == 2)
+		client->accepted++;
+	answered(client, step, reply);
+}
+
+/* Behind a chunk that was refused there is no transaction, so no recipient to answer for. */
+static void bdat_answered(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	if (smtp_reply_class(reply) != 2)
+		client->accepted = 0;
+	answered(client, step, reply);
+}
+
+static void (*const on_reply[])(
+	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply) = {
+	[SMTP_CLIENT_BANNER] = banner_answered,
+	[SMTP_CLIENT_EHLO] = hello_answered,
+	[SMTP_CLIENT_HELO] = hello_answered,
+	[SMTP_CLIENT_STARTTLS] = answered,
+	[SMTP_CLIENT_XCLIENT] = xclient_answered,
+	[SMTP_CLIENT_AUTH] = answered,
+	[SMTP_CLIENT_XFORWARD] = answered,
+	[SMTP_CLIENT_MAIL] = mail_answered,
+	[SMTP_CLIENT_RCPT] = rcpt_answered,
+	[SMTP_CLIENT_DATA] = answered,
+	[SMTP_CLIENT_BDAT] = bdat_answered,
+	[SMTP_CLIENT_DOT] = answered,
+	[SMTP_CLIENT_RSET] = answered,
+	[SMTP_CLIENT_QUIT] = answered,
+};
+
+/* RFC 2033 section 4.2: one final reply for each recipient that was accepted; one when none was. */
+static bool is_last_reply(struct smtp_client *client)
+{
+	if (smtp_client_step(client) != SMTP_CLIENT_DOT)
+		return true;
+	client->final.index = client->finals++;
+	client->final.is_last = !client->is_lmtp || client->finals >= client->accepted;
+	if (client->final.is_last)
+		client->finals = 0;
+	return client->final.is_last;
+}
+
+/* True: the oldest command has got its last reply. */
+static bool reply_arrived(struct smtp_client *client, const struct smtp_reply *reply)
 {
 	if (client->count == 0 || client->is_early) {
 		break_off(client, "a reply that nobody asked for", reply);
-		return;
+		return true;
 	}
-	enum smtp_client_step step = take_pending(client);
-	if (step == SMTP_CLIENT_BANNER)
-		greet(client, reply);
-	else if (step == SMTP_CLIENT_EHLO || step == SMTP_CLIENT_HELO)
-		hello_answered(client, step, reply);
-	else
-		client->port->answered(client->ctx, step, reply);
+	enum smtp_client_step step = smtp_client_step(client);
+	bool is_last = is_last_reply(client);
+	if (is_last)
+		take_pending(client);
+	on_reply[step](client, step, reply);
+	return is_last;
 }
 
 /*
@@ -224,29 +246,10 @@ size_t smtp_client_feed(struct smtp_client *client, struct str bytes)
 			break;
 		}
 		taken += n;
-		reply_arrived(client, &reply);
-		if (due > 0)
+		if (reply_arrived(client, &reply) && due > 0)
 			due--;
 		if (due == 0 && taken < bytes.n && !client->is_broken)
 			break_off(client, "bytes behind the reply that was due", NULL);
 	}
 	return taken;
-}
-
-const char *smtp_client_step_word(enum smtp_client_step step)
-{
-	static const char *const words[] = {
-		[SMTP_CLIENT_BANNER] = "banner",
-		[SMTP_CLIENT_EHLO] = "EHLO",
-		[SMTP_CLIENT_HELO] = "HELO",
-		[SMTP_CLIENT_STARTTLS] = "STARTTLS",
-		[SMTP_CLIENT_MAIL] = "MAIL",
-		[SMTP_CLIENT_RCPT] = "RCPT",
-		[SMTP_CLIENT_DATA] = "DATA",
-		[SMTP_CLIENT_DOT] = "end of data",
-		[SMTP_CLIENT_RSET] = "RSET",
-		[SMTP_CLIENT_QUIT] = "QUIT",
-	};
-
-	return words[step];
 }

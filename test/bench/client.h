@@ -10,7 +10,6 @@
 #include <stdint.h>
 
 #include "base/str.h"
-#include "channel.h"
 #include "header.h"
 
 #define REPLY_KEPT 160
@@ -19,11 +18,9 @@ struct load;
 
 enum step {
 	STEP_CLOSED,
-	STEP_CONNECT,   /* not yet connected */
-	STEP_HANDSHAKE, /* of TLS */
+	STEP_CONNECT, /* not yet connected */
 	STEP_BANNER,
 	STEP_HELLO,
-	STEP_STARTTLS,
 	STEP_MAIL,
 	STEP_RCPT,
 	STEP_DATA,
@@ -35,7 +32,7 @@ enum step {
 
 struct client {
 	struct load *load;
-	struct channel channel;
+	int fd;
 	enum step step; /* whose reply is awaited */
 	uint32_t messages;
 	uint32_t rcpt;
@@ -45,7 +42,7 @@ struct client {
 	char header[HEADER_MAX];
 	char line[REPLY_KEPT]; /* the beginning of the reply line that is being read */
 	size_t column;
-	uint64_t connected_us, handshake_us, begun_us;
+	uint64_t connected_us, begun_us;
 };
 
 /* Connects; the client must be STEP_CLOSED. */

@@ -548,7 +548,7 @@ static void test_starttls(void **state)
 		assert_text(&talk.told, "STARTTLS 220\n");
 		assert_int_equal(smtp_client_pending(&talk.client), 0);
 		/* Nothing of before counts; no banner comes. */
-		smtp_client_hello_again(&talk.client);
+		smtp_client_hello_again(&talk.client, STR("mx.example.net"));
 		assert_text(&talk.sent, "EHLO mx.example.net\r\n");
 		assert_false(smtp_client_can_send(&talk.client));
 		assert_false(talk.client.is_ready);
@@ -605,7 +605,7 @@ static void test_helo_under_tls(void **state)
 	(void)state;
 	bring_to_starttls(&talk);
 	hear(&talk, STR("220 ahead\r\n"));
-	smtp_client_hello_again(&talk.client);
+	smtp_client_hello_again(&talk.client, STR("mx.example.net"));
 	hear(&talk, STR("500 what\r\n"));
 	hear(&talk, STR("250 mta\r\n"));
 	assert_text(&talk.sent, "EHLO mx.example.net\r\nHELO mx.example.net\r\n");
@@ -651,7 +651,7 @@ static void starttls_before_greeting(struct talk *talk)
 static void hello_again_while_waiting(struct talk *talk)
 {
 	smtp_client_starttls(&talk->client);
-	smtp_client_hello_again(&talk->client);
+	smtp_client_hello_again(&talk->client, STR("mx.example.net"));
 }
 
 static void test_asserts(void **state)
