@@ -1,11 +1,6 @@
 /* The body of a message, by DATA or by BDAT, and its end. */
 #include "session.h"
 
-static struct faults *faults_of(struct session *s)
-{
-	return &s->backend->faults;
-}
-
 static void sink_write(void *context, struct str bytes)
 {
 	transaction_write(context, bytes);
@@ -36,24 +31,25 @@ static struct reply commit(struct session *s)
 static void finish(struct session *s)
 {
 	struct reply reply = judge(s);
-	struct fault_choice choice = faults_choose(faults_of(s), AT_DOT);
+	struct fault_choice choice = session_choose(s, AT_DOT);
 
 	s->phase = PHASE_COMMAND;
-	if (reply_is_positive(&reply) && fault_grants(choice.fault)) {
+	if (reply_is_positive(&reply) && fault_grants(choice.fault, reply.code)) {
 		reply = commit(s);
-		struct fault_choice after = faults_choose(faults_of(s), AT_AFTER_DOT);
+		struct fault_choice after = session_choose(s, AT_AFTER_DOT);
 		choice.fault = after.fault ? after.fault : choice.fault;
 		choice.delay = after.delay ? after.delay : choice.delay;
 	}
 	transaction_reset(&s->tx);
 	session_answer(s, AT_DOT, choice, reply);
+	session_be_idle(s);
 }
 
 /* ---- DATA --------------------------------------------------------------------------------------- */
 
 void data_begin(struct session *s)
 {
-	struct fault_choice choice = faults_choose(faults_of(s), AT_BODY);
+	struct fault_choice choice = session_choose(s, AT_BODY);
 
 	s->phase = PHASE_DATA;
 	s->is_refused = false;
@@ -79,7 +75,7 @@ static void strike(struct session *s)
 		return;
 	}
 	s->body_fault = NULL;
-	s->is_refused = !fault_grants(fault);
+	s->is_refused = !fault_grants(fault, 250);
 	session_answer(s, AT_BODY, (struct fault_choice){ .fault = fault }, judge(s));
 	s->answered |= 1u << AT_DOT;
 }
@@ -116,7 +112,7 @@ static void finish_chunk(struct session *s)
 	else if (s->is_last_chunk)
 		finish(s);
 	else
-		session_answer(s, AT_DATA, faults_choose(faults_of(s), AT_DATA),
+		session_answer(s, AT_BDAT, session_choose(s, AT_BDAT),
 			(struct reply){ 250, "2.0.0", "Chunk taken" });
 }
 

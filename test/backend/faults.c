@@ -10,12 +10,18 @@ static const char *const states[FAULT_STATES] = {
 	[AT_BANNER] = "banner",
 	[AT_EHLO] = "ehlo",
 	[AT_HELO] = "helo",
+	[AT_STARTTLS] = "starttls",
+	[AT_AUTH] = "auth",
+	[AT_XCLIENT] = "xclient",
+	[AT_XFORWARD] = "xforward",
 	[AT_MAIL] = "mail",
 	[AT_RCPT] = "rcpt",
 	[AT_DATA] = "data",
+	[AT_BDAT] = "bdat",
 	[AT_BODY] = "body",
 	[AT_DOT] = "dot",
 	[AT_AFTER_DOT] = "after-dot",
+	[AT_IDLE] = "idle",
 	[AT_RSET] = "rset",
 	[AT_QUIT] = "quit",
 	[AT_NOOP] = "noop",
@@ -33,6 +39,8 @@ static const struct fault_action actions[] = {
 	{ "refuse-close", BEFORE | FAULT_CLOSES, write_nothing, "FIN instead of a reply" },
 	{ "close-before-reply", BEFORE | FAULT_CLOSES, write_nothing, "the same" },
 	{ "reset", BEFORE | FAULT_RESETS, write_nothing, "RST instead of a reply" },
+	{ "half-close", BEFORE | FAULT_HALVES, write_nothing,
+		"FIN instead of a reply; goes on reading, without a word" },
 	{ "stall", BEFORE | FAULT_STALLS, write_nothing, "reads and answers nothing any more" },
 	{ "die-before-reply", BEFORE | FAULT_DIES, write_nothing, "the process exits" },
 	{ "die", FAULT_DIES, NULL, "replies, then the process exits" },
@@ -86,6 +94,21 @@ static enum fault_state find_state(struct str name)
 	return AT_NOWHERE;
 }
 
+/* "rcpt" or "rcpt2". */
+static bool read_state(struct str name, struct fault *fault)
+{
+	size_t n = name.n;
+	uint64_t ordinal = 0;
+
+	while (n > 0 && ascii_is_digit(name.p[n - 1]))
+		n--;
+	if (n < name.n && (!str_to_u64(str_from_pos(name, n), UINT32_MAX, &ordinal) || !ordinal))
+		return false;
+	fault->ordinal = (unsigned)ordinal;
+	fault->at = find_state(str_range(name, 0, n));
+	return fault->at != AT_NOWHERE;
+}
+
 static const struct fault_action *find_action(struct str name)
 {
 	for (size_t i = 0; i < ACTIONS; i++)
@@ -94,36 +117,59 @@ static const struct fault_action *find_action(struct str name)
 	return NULL;
 }
 
-/* Takes "<separator><digits, + or ->" off the end of *text; the empty view if it is not there. */
-static struct str cut_suffix(struct str *text, char separator, const char *allowed)
+/* Takes "<separator>[letter]<digits, + or ->" off the end of *text; the empty view if it is not
+ * there. */
+static struct str cut_suffix(
+	struct str *text, char separator, const char *letters, const char *allowed)
 {
 	size_t at = str_rfind(*text, separator);
 	struct str suffix = str_from_pos(*text, at + 1);
+	size_t digits = suffix.n && strchr(letters, suffix.p[0]) && suffix.p[0];
 
-	if (suffix.n == 0 || !ascii_is_digit(suffix.p[0]))
+	if (suffix.n <= digits || !ascii_is_digit(suffix.p[digits]))
 		return STR("");
-	for (size_t i = 0; i < suffix.n; i++)
+	for (size_t i = digits; i < suffix.n; i++)
 		if (!ascii_is_digit(suffix.p[i]) && !strchr(allowed, suffix.p[i]))
 			return STR("");
 	*text = str_range(*text, 0, at);
 	return suffix;
 }
 
-static bool read_times(struct str times, struct fault *fault)
+/* "3", "3+", "2-4". */
+static bool read_range(struct str text, struct fault_range *range)
 {
-	struct str rest = times;
+	struct str rest = text;
 	struct str first = str_cut(&rest, '-');
 
-	if (str_ends_with_nocase(times, STR("+"))) {
-		fault->last = UINT64_MAX;
-		return str_to_u64(str_range(times, 0, times.n - 1), UINT64_MAX, &fault->first);
+	if (str_ends_with_nocase(text, STR("+"))) {
+		range->last = UINT64_MAX;
+		return str_to_u64(str_range(text, 0, text.n - 1), UINT64_MAX, &range->first);
 	}
-	if (first.n == times.n) {
-		fault->first = 1;
-		return str_to_u64(times, UINT64_MAX, &fault->last);
+	if (first.n == text.n) {
+		range->first = 1;
+		return str_to_u64(text, UINT64_MAX, &range->last);
 	}
-	return str_to_u64(first, UINT64_MAX, &fault->first) &&
-	       str_to_u64(rest, UINT64_MAX, &fault->last);
+	return str_to_u64(first, UINT64_MAX, &range->first) &&
+	       str_to_u64(rest, UINT64_MAX, &range->last);
+}
+
+/* Takes all "@…" off the end of *text. */
+static bool cut_conditions(struct str *text, struct fault *fault)
+{
+	struct str suffix;
+
+	fault->times = fault->connections = (struct fault_range){ 1, UINT64_MAX };
+	fault->transactions = (struct fault_range){ 0, UINT64_MAX };
+	while ((suffix = cut_suffix(text, '@', "ct", "+-")).n > 0) {
+		struct fault_range *range = &fault->times;
+		if (suffix.p[0] == 'c')
+			range = &fault->connections;
+		else if (suffix.p[0] == 't')
+			range = &fault->transactions;
+		if (!read_range(str_from_pos(suffix, range != &fault->times), range))
+			return false;
+	}
+	return true;
 }
 
 static int hex_digit(char c)
@@ -167,8 +213,6 @@ static bool read_reply(struct fault *fault)
 		return false;
 	fault->reply.code = (int)code;
 	fault->reply.text = fault->text[3] ? fault->text + 4 : "";
-	if (!reply_is_positive(&fault->reply))
-		fault->flags |= FAULT_REFUSES;
 	return true;
 }
 
@@ -191,8 +235,6 @@ static bool read_value(struct str value, struct fault *fault)
 	case VALUE_BYTES:
 		fault->text = str_dup(value);
 		fault->bytes = str_make(fault->text, unescape(fault->text));
-		if (fault->text[0] != '2' && fault->text[0] != '3')
-			fault->flags |= FAULT_REFUSES;
 		return true;
 	}
 	return false;
@@ -201,18 +243,15 @@ static bool read_value(struct str value, struct fault *fault)
 static int read_fault(struct str text, struct fault *fault, struct err *err)
 {
 	struct str rest = text;
-	struct str times = cut_suffix(&rest, '@', "+-");
 
-	fault->at = find_state(str_cut(&rest, ':'));
-	if (fault->at == AT_NOWHERE)
-		return err_set(err, "fault '%.*s': no such state", STR_ARG(text));
-	struct str after = fault->at == AT_BODY ? cut_suffix(&rest, ':', "") : STR("");
-	if (after.n && !str_to_u64(after, UINT64_MAX, &fault->after))
-		return err_set(err, "fault '%.*s': bad number of bytes", STR_ARG(text));
-	fault->first = 1;
-	fault->last = UINT64_MAX;
-	if (times.n && !read_times(times, fault))
+	if (!cut_conditions(&rest, fault))
 		return err_set(err, "fault '%.*s': bad count behind '@'", STR_ARG(text));
+	if (!read_state(str_cut(&rest, ':'), fault))
+		return err_set(err, "fault '%.*s': no such state", STR_ARG(text));
+	bool has_after = fault->at == AT_BODY || fault->at == AT_IDLE;
+	struct str after = has_after ? cut_suffix(&rest, ':', "", "") : STR("");
+	if (after.n && !str_to_u64(after, INT64_MAX, &fault->after))
+		return err_set(err, "fault '%.*s': bad number behind ':'", STR_ARG(text));
 	fault->action = find_action(str_cut(&rest, '='));
 	if (!fault->action)
 		return err_set(err, "fault '%.*s': no such action", STR_ARG(text));
@@ -225,6 +264,7 @@ static int read_fault(struct str text, struct fault *fault, struct err *err)
 static void append(struct faults *faults, struct fault *fault)
 {
 	faults->states |= 1u << fault->at;
+	faults->has_early |= (fault->flags & FAULT_EARLY) != 0;
 	*faults->tail = fault;
 	faults->tail = &fault->next;
 }
@@ -285,20 +325,37 @@ int faults_read_file(struct faults *faults, const char *path, struct err *err)
 
 /* ---- Striking ----------------------------------------------------------------------------- */
 
-static bool strikes(struct fault *fault)
+static bool is_in(struct fault_range range, uint64_t value)
 {
-	fault->seen++;
-	return fault->seen >= fault->first && fault->seen <= fault->last;
+	return value >= range.first && value <= range.last;
 }
 
-struct fault_choice faults_choose(struct faults *faults, enum fault_state at)
+static bool applies(const struct fault *fault, const struct fault_moment *moment)
+{
+	return fault->at == moment->at && !fault->is_retired &&
+	       (!fault->ordinal || fault->ordinal == moment->ordinal) &&
+	       is_in(fault->connections, moment->connection) &&
+	       is_in(fault->transactions, moment->transaction);
+}
+
+static bool strikes(struct fault *fault)
+{
+	return is_in(fault->times, ++fault->seen);
+}
+
+static bool may_strike(const struct faults *faults, enum fault_state at)
+{
+	return at != AT_NOWHERE && (faults->states & 1u << at);
+}
+
+struct fault_choice faults_choose(struct faults *faults, const struct fault_moment *moment)
 {
 	struct fault_choice choice = { 0 };
 
-	if (!(faults->states & 1u << at) || at == AT_NOWHERE)
+	if (!may_strike(faults, moment->at))
 		return choice;
 	for (struct fault *fault = faults->list; fault; fault = fault->next) {
-		if (fault->at != at || fault->is_retired || (fault->flags & FAULT_EARLY))
+		if (!applies(fault, moment) || (fault->flags & FAULT_EARLY))
 			continue;
 		struct fault **slot = fault->flags & FAULT_DELAYS ? &choice.delay : &choice.fault;
 		if (strikes(fault) && !*slot)
@@ -307,29 +364,42 @@ struct fault_choice faults_choose(struct faults *faults, enum fault_state at)
 	return choice;
 }
 
-bool faults_is_early(struct faults *faults, enum fault_state at)
+bool faults_is_early(struct faults *faults, const struct fault_moment *moment, bool by_ordinal)
 {
 	bool early = false;
 
-	if (!(faults->states & 1u << at) || at == AT_NOWHERE)
+	if (!may_strike(faults, moment->at))
 		return false;
 	for (struct fault *fault = faults->list; fault; fault = fault->next)
-		if (fault->at == at && !fault->is_retired && (fault->flags & FAULT_EARLY))
+		if ((fault->flags & FAULT_EARLY) && applies(fault, moment) &&
+			(fault->ordinal > 1) == by_ordinal)
 			early |= strikes(fault);
 	return early;
 }
 
-bool fault_grants(const struct fault *fault)
+bool fault_grants(const struct fault *fault, int code)
 {
-	return !fault || !(fault->flags & (FAULT_WITHHOLDS | FAULT_REFUSES));
+	if (!fault)
+		return true;
+	if (fault->action->takes == VALUE_REPLY)
+		return fault->reply.code / 100 == code / 100;
+	if (fault->action->takes == VALUE_BYTES)
+		return fault->bytes.n && fault->bytes.p[0] == '0' + code / 100;
+	return !(fault->flags & (FAULT_WITHHOLDS | FAULT_REFUSES));
 }
 
 void faults_print_help(FILE *file)
 {
-	fputs("\nA fault is STATE:ACTION[=VALUE][:BYTES][@TIMES]. BYTES (for body): after so many "
-	      "bytes;\n"
-	      "TIMES: 3 (the first three), 3+ (from the third on) or 2-4. \\n, \\r, \\0, \\xHH in "
-	      "VALUE.\n"
+	fputs("\nA fault is "
+	      "STATE[K]:ACTION[=VALUE][:AFTER][@TIMES][@cCONNECTIONS][@tTRANSACTIONS].\n"
+	      "  K       the K-th such step of the transaction (rcpt, bdat, dot, xforward), of "
+	      "the\n"
+	      "          exchange (auth), else of the connection\n"
+	      "  AFTER   body: so many bytes; idle: so many ms after a transaction has ended\n"
+	      "  TIMES   3 (the first three), 3+ (from the third on) or 2-4; likewise for the\n"
+	      "          connections of the process and the transactions of a connection\n"
+	      "  VALUE   may hold \\n, \\r, \\0, \\xHH\n"
+	      "A reply of another class than the honest one (data:reply=250) has no effect.\n"
 	      "\nStates:",
 		file);
 	for (int i = AT_CONNECT; i < FAULT_STATES; i++)
@@ -337,6 +407,10 @@ void faults_print_help(FILE *file)
 	fputs("\n  dot: before the message is committed (refusals and silence leave it "
 	      "uncommitted)\n"
 	      "  after-dot: the message is committed, then this happens instead of the 250\n"
+	      "  bdat: a chunk that is not the last (dot is the last one's)\n"
+	      "  idle: a transaction has ended, and no command but NOOP or RSET has come; the "
+	      "reply\n"
+	      "  is a 421\n"
 	      "\nActions:\n",
 		file);
 	for (size_t i = 0; i < ACTIONS; i++)

@@ -192,10 +192,11 @@ static void resume_due(struct backend *backend)
 	backend->next_due = INT64_MAX;
 	for (s = LIST_FIRST(&backend->waiting); s; s = next) {
 		next = LIST_NEXT(s, in_waiting);
-		if (s->resume_at <= now)
+		int64_t due = session_due(s);
+		if (due <= now)
 			session_resume(s);
-		else if (s->resume_at < backend->next_due)
-			backend->next_due = s->resume_at;
+		else if (due < backend->next_due)
+			backend->next_due = due;
 	}
 }
 

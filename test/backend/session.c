@@ -21,16 +21,59 @@ static const char *const phases[] = {
 	[PHASE_BDAT] = "bdat",
 };
 
-/* ---- Output ------------------------------------------------------------------------------- */
+/* ---- Time --------------------------------------------------------------------------------- */
 
-static void wait_until(struct session *s, int64_t when)
+int64_t session_due(const struct session *s)
 {
-	if (s->resume_at == 0)
-		LIST_INSERT_HEAD(&s->backend->waiting, s, in_waiting);
-	s->resume_at = when;
-	if (when < s->backend->next_due)
-		s->backend->next_due = when;
+	if (s->resume_at && s->idle_at)
+		return s->resume_at < s->idle_at ? s->resume_at : s->idle_at;
+	return s->resume_at ? s->resume_at : s->idle_at;
 }
+
+/* In the list of those that wait, if it waits. */
+static void enlist(struct session *s)
+{
+	int64_t due = session_due(s);
+
+	if (due == 0)
+		return;
+	if (!s->is_waiting)
+		LIST_INSERT_HEAD(&s->backend->waiting, s, in_waiting);
+	s->is_waiting = true;
+	if (due < s->backend->next_due)
+		s->backend->next_due = due;
+}
+
+void session_hold(struct session *s, int64_t ms)
+{
+	s->resume_at = backend_now() + ms;
+	enlist(s);
+}
+
+void session_be_idle(struct session *s)
+{
+	struct fault *fault = session_choose(s, AT_IDLE).fault;
+
+	if (!fault)
+		return;
+	s->idle_fault = fault;
+	s->idle_at = (s->resume_at ? s->resume_at : backend_now()) + (int64_t)fault->after;
+	enlist(s);
+}
+
+static void strike_idle(struct session *s)
+{
+	struct fault_choice choice = { .fault = s->idle_fault };
+
+	if (!session_may_go_on(s)) {
+		s->idle_at = backend_now() + 1; /* the reply before it is still on its way */
+		return;
+	}
+	s->idle_at = 0;
+	session_answer(s, AT_IDLE, choice, (struct reply){ 421, "4.4.2", "Idle for too long" });
+}
+
+/* ---- Output ------------------------------------------------------------------------------- */
 
 static void write_out(struct session *s, struct str bytes)
 {
@@ -42,7 +85,7 @@ static void write_out(struct session *s, struct str bytes)
 		s->is_broken = true;
 }
 
-static void flush(struct session *s)
+void session_flush(struct session *s)
 {
 	struct str bytes = buf_view(&s->out);
 
@@ -52,110 +95,23 @@ static void flush(struct session *s)
 	if (buf_used(&s->out) == 0)
 		s->is_split = false;
 	else if (s->is_split)
-		wait_until(s, backend_now() + SPLIT_MS);
+		session_hold(s, SPLIT_MS);
 	buf_release(&s->out);
-}
-
-/* The step whose reply is followed at once by an early one. */
-static const enum fault_state before[FAULT_STATES] = {
-	[AT_BANNER] = AT_CONNECT,
-	[AT_EHLO] = AT_BANNER,
-	[AT_HELO] = AT_BANNER,
-	[AT_MAIL] = AT_EHLO,
-	[AT_RCPT] = AT_MAIL,
-	[AT_DATA] = AT_RCPT,
-	[AT_DOT] = AT_DATA,
-	[AT_RSET] = AT_EHLO,
-	[AT_NOOP] = AT_EHLO,
-	[AT_QUIT] = AT_DOT,
-};
-
-static struct reply early_reply(const struct session *s, enum fault_state at)
-{
-	switch (at) {
-	case AT_BANNER:
-		return verbs_banner(s);
-	case AT_DATA:
-		return (struct reply){ 354, NULL, "Go ahead" };
-	case AT_QUIT:
-		return (struct reply){ 221, "2.0.0", "Bye" };
-	default:
-		return (struct reply){ 250, "2.0.0", "Ok" };
-	}
-}
-
-static void answer_early(struct session *s, enum fault_state after)
-{
-	if (after == AT_HELO)
-		after = AT_EHLO;
-	for (enum fault_state at = AT_BANNER; at < FAULT_STATES; at++) {
-		if (before[at] != after || !faults_is_early(&s->backend->faults, at))
-			continue;
-		struct reply reply = early_reply(s, at);
-		reply_plain(&s->out, &reply);
-		s->answered |= 1u << at;
-	}
-}
-
-static void write_reply(struct session *s, const struct fault *fault, struct reply reply)
-{
-	if (!s->backend->offers_enhanced_codes)
-		reply.enhanced = NULL;
-	if (fault && fault->action->takes == VALUE_BYTES)
-		buf_write(&s->out, fault->bytes);
-	else if (fault && fault->action->takes == VALUE_REPLY)
-		reply_plain(&s->out, &fault->reply);
-	else if (fault && fault->action->write)
-		fault->action->write(&s->out, &reply);
-	else
-		reply_plain(&s->out, &reply);
-}
-
-static void go_on_as(struct session *s, unsigned flags)
-{
-	s->is_stalled |= (flags & FAULT_STALLS) != 0;
-	s->is_split |= (flags & FAULT_SPLITS) != 0;
-	s->is_closing |= (flags & FAULT_CLOSES) != 0;
-	s->is_resetting |= (flags & FAULT_RESETS) != 0;
-	s->is_dying |= (flags & FAULT_DIES) != 0;
-	if (flags & (FAULT_CLOSES | FAULT_RESETS | FAULT_DIES))
-		s->how = "fault";
-}
-
-void session_answer(
-	struct session *s, enum fault_state at, struct fault_choice choice, struct reply reply)
-{
-	bool is_answered = at != AT_NOWHERE && (s->answered & 1u << at);
-
-	if (choice.delay) {
-		flush(s); /* what was said before is not delayed */
-		s->is_held = true;
-		wait_until(s, backend_now() + choice.delay->ms);
-	}
-	if (choice.fault && (choice.fault->flags & FAULT_SPLITS))
-		flush(s);
-	if (is_answered)
-		s->answered &= ~(1u << at);
-	else
-		write_reply(s, choice.fault, reply);
-	if (choice.fault)
-		go_on_as(s, choice.fault->flags);
-	answer_early(s, at);
 }
 
 /* ---- Input -------------------------------------------------------------------------------- */
 
 bool session_may_go_on(const struct session *s)
 {
-	return !s->is_stalled && !s->is_closing && !s->is_resetting && !s->is_dying &&
-	       !s->is_broken && s->resume_at == 0 && !s->is_split && buf_used(&s->out) < OUT_HIGH;
+	return !s->is_stalled && !s->is_halved && !s->is_closing && !s->is_resetting &&
+	       !s->is_dying && !s->is_broken && s->resume_at == 0 && !s->is_split &&
+	       buf_used(&s->out) < OUT_HIGH;
 }
 
 static void greet(struct session *s)
 {
 	s->phase = PHASE_COMMAND;
-	session_answer(
-		s, AT_BANNER, faults_choose(&s->backend->faults, AT_BANNER), verbs_banner(s));
+	session_answer(s, AT_BANNER, session_choose(s, AT_BANNER), verbs_banner(s));
 }
 
 static size_t take_header(struct session *s, struct str input)
@@ -192,6 +148,8 @@ static size_t process(struct session *s, struct str input)
 {
 	size_t used = 0;
 
+	if (s->is_halved)
+		return input.n;
 	while (used < input.n && session_may_go_on(s)) {
 		size_t n = takers[s->phase](s, str_from_pos(input, used));
 		if (n == 0)
@@ -240,7 +198,7 @@ void session_close(struct session *s, const char *how)
 {
 	record_end(&s->backend->record, s->id, how, phases[s->phase], s->messages);
 	transaction_reset(&s->tx);
-	if (s->resume_at)
+	if (s->is_waiting)
 		LIST_REMOVE(s, in_waiting);
 	LIST_REMOVE(s, in_all);
 	buf_free(&s->in);
@@ -271,10 +229,18 @@ static void set_interest(struct session *s)
 	s->interest = event.events;
 }
 
+static void shut_half(struct session *s)
+{
+	if (!s->is_shut)
+		shutdown(s->fd, SHUT_WR);
+	s->is_shut = true;
+	set_interest(s);
+}
+
 /* The end of each turn: writes, and carries out what was decided. */
 static void settle(struct session *s)
 {
-	flush(s);
+	session_flush(s);
 	if (s->is_broken) {
 		session_close(s, "client-reset");
 	} else if (s->is_held || (buf_used(&s->out) > 0 && !s->is_resetting)) {
@@ -286,6 +252,8 @@ static void settle(struct session *s)
 		reset(s);
 	} else if (s->is_closing) {
 		session_close(s, s->how);
+	} else if (s->is_halved) {
+		shut_half(s);
 	} else {
 		set_interest(s);
 	}
@@ -296,7 +264,8 @@ static void session_ready(struct watch *watch, uint32_t events)
 	struct session *s = (struct session *)watch;
 
 	if (events & (EPOLLERR | EPOLLHUP)) {
-		session_close(s, "client-reset");
+		bool is_end = s->is_shut && !(events & EPOLLERR);
+		session_close(s, is_end ? "client-eof" : "client-reset");
 		return;
 	}
 	if (events & EPOLLRDHUP && s->is_stalled) {
@@ -304,7 +273,7 @@ static void session_ready(struct watch *watch, uint32_t events)
 		return;
 	}
 	if (events & EPOLLOUT) {
-		flush(s);
+		session_flush(s);
 		process_kept(s);
 	} else if (events & EPOLLIN) {
 		read_in(s);
@@ -312,30 +281,40 @@ static void session_ready(struct watch *watch, uint32_t events)
 	settle(s);
 }
 
-void session_resume(struct session *s)
+static void go_on(struct session *s)
 {
 	s->resume_at = 0;
-	LIST_REMOVE(s, in_waiting);
 	s->is_held = false;
 	if (s->is_split && buf_used(&s->out) <= 1)
-		flush(s); /* the last byte: what came in meanwhile is due */
+		session_flush(s); /* the last byte: what came in meanwhile is due */
 	if (!s->is_split)
 		process_kept(s);
+}
+
+void session_resume(struct session *s)
+{
+	int64_t now = backend_now();
+
+	LIST_REMOVE(s, in_waiting);
+	s->is_waiting = false;
+	if (s->resume_at && s->resume_at <= now)
+		go_on(s);
+	else if (s->idle_at && s->idle_at <= now)
+		strike_idle(s);
+	enlist(s);
 	settle(s);
 }
 
 static void start_dialogue(struct session *s)
 {
-	struct fault_choice choice = faults_choose(&s->backend->faults, AT_CONNECT);
+	struct fault_choice choice = session_choose(s, AT_CONNECT);
 
-	if (choice.delay || choice.fault)
-		session_answer(s, AT_CONNECT, choice, (struct reply){ 0, NULL, "" });
-	else
-		answer_early(s, AT_CONNECT);
+	session_answer(s, AT_CONNECT, choice, (struct reply){ 0 });
 	if (s->backend->options.proxy != PROXY_NONE)
 		return;
+	s->phase = PHASE_COMMAND;
 	record_connection(&s->backend->record, s->id, s->fd, NULL, STR(""));
-	if (fault_grants(choice.fault))
+	if (fault_grants(choice.fault, 220))
 		greet(s);
 }
 

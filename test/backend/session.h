@@ -35,6 +35,7 @@ struct session {
 	bool is_utf8;       /* the sender asked for SMTPUTF8 */
 	bool skips_newline; /* lenient: a line end may go on */
 	unsigned answered;  /* bit per fault_state whose reply was sent early */
+	unsigned seen[FAULT_STATES];
 	struct transaction tx;
 	uint64_t messages;
 
@@ -49,8 +50,12 @@ struct session {
 
 	/* How it goes on. */
 	int64_t resume_at; /* 0: not waiting */
-	bool is_held;      /* what is in `out` waits for resume_at */
+	int64_t idle_at;   /* 0: not idle, or nothing happens then */
+	struct fault *idle_fault;
+	bool is_waiting; /* in the list of those with a time */
+	bool is_held;    /* what is in `out` waits for resume_at */
 	bool is_stalled;
+	bool is_halved, is_shut; /* says nothing any more; and FIN is sent */
 	bool is_split;
 	bool is_closing, is_resetting, is_dying; /* once `out` is written */
 	bool is_broken;                          /* nothing can be written any more */
@@ -60,8 +65,20 @@ struct session {
 /* Takes over the accepted socket. */
 void session_open(struct backend *backend, int fd);
 
-/* resume_at has come. The session may be gone afterwards. */
+/* When session_resume() is due; 0: it is not. */
+int64_t session_due(const struct session *session);
+
+/* That time has come. The session may be gone afterwards. */
 void session_resume(struct session *session);
+
+/* From now on for so long no input is used. */
+void session_hold(struct session *session, int64_t ms);
+
+/* A transaction has ended: what `idle` faults wait for. */
+void session_be_idle(struct session *session);
+
+/* Writes what can be written now. */
+void session_flush(struct session *session);
 
 /* Ends it now; `how` goes into the record. */
 void session_close(struct session *session, const char *how);
@@ -69,7 +86,10 @@ void session_close(struct session *session, const char *how);
 /* False while something holds the session up: then no more input may be used. */
 bool session_may_go_on(const struct session *session);
 
-/* Writes the reply to the step `at`, or what the fault makes of it. */
+/* Counts the step and says what strikes at it. */
+struct fault_choice session_choose(struct session *session, enum fault_state at);
+
+/* Writes the reply to the step `at`, or what the fault makes of it; nothing when its code is 0. */
 void session_answer(struct session *session, enum fault_state at, struct fault_choice choice,
 	struct reply reply);
 

@@ -262,6 +262,8 @@ static struct reply check_ok(struct session *s, struct command *command)
 static void apply_rset(struct session *s, const struct command *command)
 {
 	(void)command;
+	if (s->tx.is_open)
+		session_be_idle(s);
 	transaction_reset(&s->tx);
 }
 
@@ -320,9 +322,9 @@ static const struct verb verbs[] = {
 	{ "NOOP", AT_NOOP, true, NULL, check_ok, NULL },
 	{ "QUIT", AT_QUIT, true, NULL, check_quit, apply_quit },
 	{ "VRFY", AT_NOWHERE, true, NULL, check_vrfy, NULL },
-	{ "STARTTLS", AT_NOWHERE, true, "STARTTLS", check_starttls, NULL },
-	{ "XCLIENT", AT_NOWHERE, true, "XCLIENT", check_xclient, apply_xclient },
-	{ "XFORWARD", AT_NOWHERE, false, "XFORWARD", check_ok, NULL },
+	{ "STARTTLS", AT_STARTTLS, true, "STARTTLS", check_starttls, NULL },
+	{ "XCLIENT", AT_XCLIENT, true, "XCLIENT", check_xclient, apply_xclient },
+	{ "XFORWARD", AT_XFORWARD, false, "XFORWARD", check_ok, NULL },
 };
 
 /* ---- Lines ------------------------------------------------------------------------------------------ */
@@ -338,7 +340,7 @@ static const struct verb *find_verb(struct str name)
 static struct fault_choice choose(
 	struct session *s, const struct verb *verb, const struct command *command)
 {
-	struct fault_choice choice = faults_choose(&s->backend->faults, verb->at);
+	struct fault_choice choice = session_choose(s, verb->at);
 	struct fault *special =
 		verb->at == AT_RCPT ? specials_find(s->backend, command->path) : NULL;
 
@@ -358,7 +360,7 @@ static void run(struct session *s, const struct verb *verb, struct command *comm
 	if (!reply.code)
 		return;
 	struct fault_choice choice = choose(s, verb, command);
-	if (verb->apply && reply_is_positive(&reply) && fault_grants(choice.fault))
+	if (verb->apply && reply_is_positive(&reply) && fault_grants(choice.fault, reply.code))
 		verb->apply(s, command);
 	session_answer(s, verb->at, choice, reply);
 }
@@ -385,6 +387,8 @@ static void dispatch(struct session *s, struct str line, bool has_more)
 	bool is_group = s->backend->offers_pipelining && s->is_esmtp && !verb->ends_group;
 	if (has_more && !is_group && verb->check != check_bdat)
 		record_violation(&s->backend->record, s->id, verb->name);
+	if (verb->at != AT_RSET && verb->at != AT_NOOP)
+		s->idle_at = 0;
 	run(s, verb, &command);
 }
 
