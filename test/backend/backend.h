@@ -26,7 +26,8 @@ struct backend {
 	struct faults specials; /* recipients that misbehave by name */
 	struct record record;
 	struct maildir maildir;
-	struct buf banner, greeting; /* texts of banner and EHLO reply, NUL-terminated */
+	struct buf banner;       /* NUL-terminated, as is */
+	struct buf greetings[2]; /* the EHLO reply; and without XCLIENT */
 	bool offers_pipelining;
 	bool offers_enhanced_codes;
 	uint64_t size_max; /* of a message; 0: no limit */
@@ -46,7 +47,8 @@ int64_t backend_now(void);
 /* The process exits at once, as if killed; sockets are closed by the system. */
 _Noreturn void backend_die(void);
 
-/* Whether `keyword` is in the list of extensions. */
+/* Whether `keyword` is in the list of extensions; and what is announced behind it. */
 bool backend_offers(const struct backend *backend, struct str keyword);
+struct str backend_extension(const struct backend *backend, struct str keyword);
 
 #endif

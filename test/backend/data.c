@@ -47,17 +47,22 @@ static void finish(struct session *s)
 
 /* ---- DATA --------------------------------------------------------------------------------------- */
 
-void data_begin(struct session *s)
+static void begin_body(struct session *s)
 {
 	struct fault_choice choice = session_choose(s, AT_BODY);
 
-	s->phase = PHASE_DATA;
 	s->is_refused = false;
 	s->body_received = 0;
 	s->body_fault = choice.fault ? choice.fault : choice.delay;
 	s->body_trigger = s->body_fault ? s->body_fault->after : 0;
-	body_start(&s->body);
 	transaction_body_begin(&s->tx);
+}
+
+void data_begin(struct session *s)
+{
+	s->phase = PHASE_DATA;
+	body_start(&s->body);
+	begin_body(s);
 }
 
 /* A delay strikes again after as many bytes; anything else once, in place of the last reply. */
@@ -77,7 +82,17 @@ static void strike(struct session *s)
 	s->body_fault = NULL;
 	s->is_refused = !fault_grants(fault, 250);
 	session_answer(s, AT_BODY, (struct fault_choice){ .fault = fault }, judge(s));
-	s->answered |= 1u << AT_DOT;
+	s->answered |= 1u << (s->phase == PHASE_BDAT && !s->is_last_chunk ? AT_BDAT : AT_DOT);
+}
+
+/* Strikes if it is time; what may be read until it is time again. */
+static struct str take_up_to_fault(struct session *s, struct str input)
+{
+	if (s->body_fault && s->body_received >= s->body_trigger)
+		strike(s);
+	if (!session_may_go_on(s))
+		return STR("");
+	return s->body_fault ? str_range(input, 0, s->body_trigger - s->body_received) : input;
 }
 
 size_t data_take(struct session *s, struct str input)
@@ -85,12 +100,9 @@ size_t data_take(struct session *s, struct str input)
 	struct body_sink sink = { sink_write, &s->tx };
 	bool is_done = false;
 
-	if (s->body_fault && s->body_received >= s->body_trigger)
-		strike(s);
-	if (!session_may_go_on(s))
+	input = take_up_to_fault(s, input);
+	if (input.n == 0)
 		return 0;
-	if (s->body_fault)
-		input = str_range(input, 0, s->body_trigger - s->body_received);
 	size_t used = s->backend->options.is_lenient
 			      ? body_decode_lenient(&s->body, input, &sink, &is_done)
 			      : body_decode(&s->body, input, &sink, &is_done);
@@ -104,6 +116,18 @@ size_t data_take(struct session *s, struct str input)
 
 /* ---- BDAT, RFC 3030 section 2 -------------------------------------------------------------------- */
 
+/* A chunk that is refused spoils the transaction. */
+static void answer_chunk(struct session *s)
+{
+	struct fault_choice choice = session_choose(s, AT_BDAT);
+	struct reply reply = judge(s);
+
+	if (reply_is_positive(&reply))
+		reply.text = "Chunk taken";
+	s->is_refused |= !reply_is_positive(&reply) || !fault_grants(choice.fault, 250);
+	session_answer(s, AT_BDAT, choice, reply);
+}
+
 static void finish_chunk(struct session *s)
 {
 	s->phase = PHASE_COMMAND;
@@ -112,8 +136,7 @@ static void finish_chunk(struct session *s)
 	else if (s->is_last_chunk)
 		finish(s);
 	else
-		session_answer(s, AT_BDAT, session_choose(s, AT_BDAT),
-			(struct reply){ 250, "2.0.0", "Chunk taken" });
+		answer_chunk(s);
 }
 
 void data_begin_chunk(struct session *s, uint64_t size, bool is_last, struct reply refusal)
@@ -122,10 +145,10 @@ void data_begin_chunk(struct session *s, uint64_t size, bool is_last, struct rep
 	s->chunk_left = size;
 	s->is_last_chunk = is_last;
 	s->chunk_refusal = refusal;
-	if (!refusal.code && !s->tx.is_bdat) {
+	if (!refusal.code) {
+		if (s->tx.chunks++ == 0)
+			begin_body(s);
 		s->tx.is_bdat = true;
-		s->is_refused = false;
-		transaction_body_begin(&s->tx);
 	}
 	if (size == 0)
 		finish_chunk(s);
@@ -135,8 +158,11 @@ size_t data_take_chunk(struct session *s, struct str input)
 {
 	struct str bytes = str_range(input, 0, s->chunk_left);
 
-	if (!s->chunk_refusal.code)
+	if (!s->chunk_refusal.code) {
+		bytes = take_up_to_fault(s, bytes);
 		transaction_write(&s->tx, bytes);
+		s->body_received += bytes.n;
+	}
 	s->chunk_left -= bytes.n;
 	if (s->chunk_left == 0)
 		finish_chunk(s);

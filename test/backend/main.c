@@ -39,33 +39,41 @@ bool backend_offers(const struct backend *backend, struct str keyword)
 	return find_extension(backend, keyword).n > 0;
 }
 
-static void write_greetings(struct backend *backend)
+struct str backend_extension(const struct backend *backend, struct str keyword)
+{
+	struct str value = find_extension(backend, keyword);
+
+	str_cut(&value, '=');
+	return value;
+}
+
+static void write_greeting(struct backend *backend, struct buf *greeting, struct str without)
 {
 	struct str list = str_from(backend->options.extensions);
 
-	buf_init(&backend->banner, GREETING_MAX);
-	buf_init(&backend->greeting, GREETING_MAX);
-	buf_printf(&backend->banner, "%s ESMTP", backend->options.name);
-	buf_printf(&backend->greeting, "%s", backend->options.name);
+	buf_init(greeting, GREETING_MAX);
+	buf_printf(greeting, "%s", backend->options.name);
 	while (list.n > 0) {
 		struct str value = str_cut(&list, ',');
 		struct str keyword = str_cut(&value, '=');
-		buf_printf(&backend->greeting, "\n%.*s%s", STR_ARG(keyword), value.n ? " " : "");
-		buf_write(&backend->greeting, value);
+		if (str_eq_nocase(keyword, without))
+			continue;
+		buf_printf(greeting, "\n%.*s%s", STR_ARG(keyword), value.n ? " " : "");
+		buf_write(greeting, value);
 	}
-	buf_write(&backend->banner, STR("\0"));
-	buf_write(&backend->greeting, STR("\0"));
+	buf_write(greeting, STR("\0"));
 }
 
 static void read_extensions(struct backend *backend)
 {
-	struct str size = find_extension(backend, STR("SIZE"));
-
 	backend->offers_pipelining = backend_offers(backend, STR("PIPELINING"));
 	backend->offers_enhanced_codes = backend_offers(backend, STR("ENHANCEDSTATUSCODES"));
-	str_cut(&size, '=');
-	str_to_u64(size, UINT64_MAX, &backend->size_max);
-	write_greetings(backend);
+	str_to_u64(backend_extension(backend, STR("SIZE")), UINT64_MAX, &backend->size_max);
+	buf_init(&backend->banner, GREETING_MAX);
+	buf_printf(&backend->banner, "%s ESMTP", backend->options.name);
+	buf_write(&backend->banner, STR("\0"));
+	write_greeting(backend, &backend->greetings[0], STR(""));
+	write_greeting(backend, &backend->greetings[1], STR("XCLIENT"));
 }
 
 static int read_faults(struct backend *backend, struct err *err)
@@ -131,7 +139,8 @@ static void finish(struct backend *backend)
 	faults_free(&backend->faults);
 	faults_free(&backend->specials);
 	buf_free(&backend->banner);
-	buf_free(&backend->greeting);
+	buf_free(&backend->greetings[0]);
+	buf_free(&backend->greetings[1]);
 	close(backend->epoll);
 }
 

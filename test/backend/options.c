@@ -45,6 +45,7 @@ SETTER(set_fault_file, fault_file, value)
 SETTER(set_record_body, records_body, true)
 SETTER(set_no_ehlo, has_no_ehlo, true)
 SETTER(set_lenient, is_lenient, true)
+SETTER(set_xclient_again, takes_xclient_again, true)
 SETTER(set_allow_die, may_die, true)
 SETTER(set_die_with_parent, dies_with_parent, true)
 
@@ -63,6 +64,7 @@ static const struct row {
 		"EHLO keywords, as in PIPELINING,SIZE=1000,CHUNKING" },
 	{ "no-ehlo", NULL, set_no_ehlo, "answer EHLO with 502" },
 	{ "lenient-eod", NULL, set_lenient, "take lone CR and LF for line ends (vulnerable)" },
+	{ "xclient-again", NULL, set_xclient_again, "XCLIENT also after one with ADDR" },
 	{ "proxy", "MODE", set_proxy, "expect a PROXY header: none, v1, v2 or auto" },
 	{ "fault", "FAULT", add_fault, "misbehave; repeatable" },
 	{ "fault-file", "FILE", set_fault_file, "faults, one a line; read again on SIGHUP" },

@@ -24,6 +24,7 @@ struct options {
 	bool records_body;
 	bool has_no_ehlo;
 	bool is_lenient;
+	bool takes_xclient_again;
 	bool may_die;
 	bool dies_with_parent;
 };

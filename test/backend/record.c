@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 
 #include "base/xalloc.h"
+#include "identity.h"
 #include "proxy.h"
 #include "transaction.h"
 
@@ -211,6 +212,58 @@ void record_violation(struct record *record, uint64_t id, const char *what)
 	finish(record);
 }
 
+static void put_name(struct record *record, struct str name)
+{
+	put(record, "\"");
+	for (size_t i = 0; i < name.n; i++) {
+		char c = name.p[i];
+		c = (char)(ascii_lower(c) != c || !ascii_is_alpha(c) ? c : c - ('a' - 'A'));
+		buf_write(&record->line, str_make(&c, 1));
+	}
+	put(record, "\":");
+}
+
+/* What was checked before: names are announced ones. */
+static void put_attributes(struct record *record, const char *key, struct str list)
+{
+	const char *comma = "";
+	struct str name, text;
+	char value[IDENTITY_VALUE_MAX];
+	size_t n;
+
+	put_key(record, key);
+	put(record, list.n ? "{" : "null");
+	while (identity_next(&list, &name, &text)) {
+		identity_decode(text, value, sizeof(value), &n);
+		put(record, comma);
+		put_name(record, name);
+		put_text(record, str_make(value, n));
+		comma = ",";
+	}
+	put(record, *comma ? "}" : "");
+}
+
+void record_xclient(struct record *record, uint64_t id, struct str attributes)
+{
+	if (!begin(record, "xclient", id))
+		return;
+	put_attributes(record, "attributes", attributes);
+	finish(record);
+}
+
+static void put_auth(struct record *record, const struct identity *identity)
+{
+	put_key(record, "auth");
+	if (!identity->mechanism) {
+		put(record, "null");
+		return;
+	}
+	buf_printf(&record->line, "{\"mechanism\":\"%s\"", identity->mechanism);
+	put_key(record, "user");
+	put_text(record, buf_view(&identity->user));
+	put(record, "}");
+}
+
 static void put_recipients(struct record *record, struct str rcpts)
 {
 	const char *comma = "";
@@ -247,7 +300,12 @@ void record_message(struct record *record, uint64_t id, const struct transaction
 	put_number(record, "bare_lf", transaction->bare_lf);
 	put_number(record, "nul", transaction->nul);
 	put_number(record, "eight_bit", transaction->eight_bit);
-	put_pair(record, "via", transaction->is_bdat ? "BDAT" : "DATA");
+	put_pair(record, "framing", transaction->is_bdat ? "bdat" : "data");
+	if (transaction->is_bdat)
+		put_number(record, "chunks", transaction->chunks);
+	put_attributes(record, "xclient", buf_view(&transaction->identity->xclient));
+	put_attributes(record, "xforward", buf_view(&transaction->xforward));
+	put_auth(record, transaction->identity);
 	put_key(record, "sha256");
 	put_hex(record, str_make((const char *)transaction->sha256, sizeof(transaction->sha256)));
 	if (record->with_body) {

@@ -8,11 +8,15 @@
  *   {"event":"command","id":1,"line":"EHLO x"}     without its line end; "control":true when a
  *       lone CR, lone LF or NUL is inside; "end" when the line end is not CR LF
  *   {"event":"violation","id":1,"what":"…"}        bytes that came before they were allowed to
+ *   {"event":"xclient","id":1,"attributes":{"ADDR":"192.0.2.1",…}}    one that was accepted
  *   {"event":"message","id":1,"mail_from","mail_params","rcpts":[{"address","params"}],"size",
- *       "sha256","bare_cr","bare_lf","nul","eight_bit","via":"DATA","body":"base64"}
+ *       "sha256","bare_cr","bare_lf","nul","eight_bit","framing":"data","body":"base64",
+ *       "xclient":{…},"xforward":{…},"auth":{"mechanism","user"}}
+ *       framing: "data" or "bdat", then with "chunks"; xclient: the last one's attributes,
+ *       xforward: all of this transaction's, auth: who was authenticated; null: none
  *   {"event":"end","id":1,"how":"quit","phase":"command","messages":1}
  *
- * Strings hold one code point for each byte (latin-1): nothing is lost, nothing is guessed.
+ * Attributes are decoded, their names in upper case. Strings hold one code point for each byte (latin-1): nothing is lost, nothing is guessed.
  */
 #ifndef BACKEND_RECORD_H
 #define BACKEND_RECORD_H
@@ -47,6 +51,7 @@ void record_connection(struct record *record, uint64_t id, int fd,
 	const struct proxy_header *header, struct str raw);
 void record_command(struct record *record, uint64_t id, struct str line, struct str end);
 void record_violation(struct record *record, uint64_t id, const char *what);
+void record_xclient(struct record *record, uint64_t id, struct str attributes);
 void record_message(struct record *record, uint64_t id, const struct transaction *transaction);
 void record_end(
 	struct record *record, uint64_t id, const char *how, const char *phase, uint64_t messages);

@@ -177,6 +177,13 @@ static void process_fresh(struct session *s, struct str input)
 	s->is_broken |= !buf_write(&s->in, str_from_pos(input, used));
 }
 
+bool session_has_input(const struct session *s)
+{
+	char byte;
+
+	return recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
 static void read_in(struct session *s)
 {
 	static char chunk[CHUNK];
@@ -198,6 +205,7 @@ void session_close(struct session *s, const char *how)
 {
 	record_end(&s->backend->record, s->id, how, phases[s->phase], s->messages);
 	transaction_reset(&s->tx);
+	identity_free(&s->identity);
 	if (s->is_waiting)
 		LIST_REMOVE(s, in_waiting);
 	LIST_REMOVE(s, in_all);
@@ -283,6 +291,8 @@ static void session_ready(struct watch *watch, uint32_t events)
 
 static void go_on(struct session *s)
 {
+	if (s->is_held && s->awaits && record_is_on(&s->backend->record) && session_has_input(s))
+		record_violation(&s->backend->record, s->id, "bytes while a reply was due");
 	s->resume_at = 0;
 	s->is_held = false;
 	if (s->is_split && buf_used(&s->out) <= 1)
@@ -330,7 +340,8 @@ void session_open(struct backend *backend, int fd)
 	s->interest = EPOLLIN;
 	buf_init(&s->in, IN_MAX);
 	buf_init(&s->out, OUT_MAX);
-	transaction_init(&s->tx, &backend->record, &backend->maildir);
+	identity_init(&s->identity);
+	transaction_init(&s->tx, &backend->record, &backend->maildir, &s->identity);
 	LIST_INSERT_HEAD(&backend->sessions, s, in_all);
 	epoll_ctl(backend->epoll, EPOLL_CTL_ADD, fd, &event);
 	start_dialogue(s);

@@ -14,6 +14,7 @@
 #include "base/buf.h"
 #include "body.h"
 #include "faults.h"
+#include "identity.h"
 #include "reply.h"
 #include "transaction.h"
 
@@ -33,9 +34,13 @@ struct session {
 	/* The dialogue. */
 	bool is_esmtp, has_hello;
 	bool is_utf8;       /* the sender asked for SMTPUTF8 */
+	bool is_binary;     /* and for BODY=BINARYMIME */
 	bool skips_newline; /* lenient: a line end may go on */
 	unsigned answered;  /* bit per fault_state whose reply was sent early */
 	unsigned seen[FAULT_STATES];
+	const char
+		*awaits; /* the verb whose reply the client must have before it goes on, or NULL */
+	struct identity identity;
 	struct transaction tx;
 	uint64_t messages;
 
@@ -76,6 +81,9 @@ void session_hold(struct session *session, int64_t ms);
 
 /* A transaction has ended: what `idle` faults wait for. */
 void session_be_idle(struct session *session);
+
+/* Whether bytes have come that are not read yet. */
+bool session_has_input(const struct session *session);
 
 /* Writes what can be written now. */
 void session_flush(struct session *session);

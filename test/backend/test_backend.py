@@ -200,7 +200,61 @@ def test_bdat():
                  b"BDAT 8\r\nx\r\n.\r\n\r\nBDAT 3\r\nabcBDAT 0 LAST\r\n")
         assert [raw.reply()[:3] for _ in range(6)] == ["503", "250", "250", "250", "250", "250"]
         message, = backend.messages()
-        assert (message["body"], message["via"]) == (b"x\r\n.\r\n\r\nabc", "BDAT")
+        assert (message["body"], message["framing"], message["chunks"]) == (
+            b"x\r\n.\r\n\r\nabc", "bdat", 3)
+
+
+def test_a_chunk_that_is_refused_spoils_the_transaction():
+    with Backend(extensions="PIPELINING,CHUNKING,SIZE=10", faults=["bdat2:reply=452 4.3.1 full@1"]
+                 ) as backend, Raw(backend) as raw:
+        raw.envelope()
+        assert raw.ask("BDAT 3\r\na").startswith("250")
+        assert raw.ask("BDAT 3\r\nb").startswith("452")
+        assert raw.ask("BDAT 6 LAST\r\nQUIT").startswith("503")
+        assert raw.ask("RSET").startswith("250")
+        raw.ask("MAIL FROM:<>")
+        raw.ask("RCPT TO:<b@example.com>")
+        assert raw.ask("BDAT 12\r\n0123456789").startswith("552")
+        assert raw.ask("BDAT 0 LAST").startswith("503")
+        assert backend.messages() == []
+
+
+@pytest.mark.parametrize("before, line, code", [
+    (["BDAT 1\r\nx"], "DATA", "503"), (["BDAT 1\r\nx"], "RCPT TO:<b@example.com>", "503"),
+    (["BDAT 1\r\nx"], "MAIL FROM:<>", "503"), (["BDAT 1 LAST\r\nx"], "BDAT 3 LAST\r\nabc", "503"),
+    (["RSET", "MAIL FROM:<>", "RCPT TO:<reject@example.com>"], "BDAT 4 LAST\r\nRSET", "554"),
+    (["RSET", "MAIL FROM:<> BODY=BINARYMIME", "RCPT TO:<b@example.com>"], "DATA", "503"),
+    (["RSET"], "MAIL FROM:<> BODY=9BIT", "555"), ([], "BDAT", "521"), ([], "BDAT 1 MORE", "521"),
+])
+def test_bdat_is_strict(before, line, code):
+    def answer(raw, line):
+        raw.send(line.encode() + (b"" if "BDAT" in line and "\n" in line else b"\r\n"))
+        return raw.reply()[:3]
+
+    with Backend(extensions="PIPELINING,CHUNKING,8BITMIME,BINARYMIME") as backend:
+        with Raw(backend) as raw:
+            raw.envelope()
+            for step in before:
+                answer(raw, step)
+            assert answer(raw, line) == code
+            if code == "521":
+                assert raw.rest() == b""
+
+
+@pytest.mark.parametrize("fault, reply", [("body:reply=452 4.3.1 full:5", "452 4.3.1 full"),
+                                          ("body:reply-close=421 4.3.2 bye:5", "421 4.3.2 bye")])
+def test_faults_within_a_chunk(fault, reply):
+    with Backend(extensions="CHUNKING", faults=[fault]) as backend, Raw(backend) as raw:
+        raw.envelope()
+        raw.send(b"BDAT 3\r\nabcBDAT 10\r\nabc")
+        assert raw.reply().startswith("250")
+        assert raw.reply() == reply
+        if "close" in fault:
+            assert raw.rest() == b""
+        else:
+            raw.send(b"0123456")
+            assert raw.ask("BDAT 0 LAST").startswith("503")
+        assert backend.messages() == []
 
 
 @pytest.mark.parametrize("user, code", [("reject.me", "550 5.1.1"), ("defer", "450 4.2.0"),

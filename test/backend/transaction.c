@@ -5,9 +5,11 @@
 #define ENVELOPE_MAX (16UL * 1024 * 1024)
 #define BODY_MAX (512UL * 1024 * 1024)
 
-void transaction_init(struct transaction *tx, struct record *record, struct maildir *maildir)
+void transaction_init(struct transaction *tx, struct record *record, struct maildir *maildir,
+	const struct identity *identity)
 {
-	*tx = (struct transaction){ .record = record, .maildir = maildir };
+	*tx = (struct transaction){ .record = record, .maildir = maildir, .identity = identity };
+	buf_init(&tx->xforward, ENVELOPE_MAX);
 	buf_init(&tx->sender, ENVELOPE_MAX);
 	buf_init(&tx->recipients, ENVELOPE_MAX);
 	buf_init(&tx->body, BODY_MAX);
@@ -18,6 +20,12 @@ static void keep(struct buf *buf, struct str address, struct str params)
 	buf_write(buf, address);
 	buf_write(buf, STR("\0"));
 	buf_write(buf, params);
+}
+
+void transaction_xforward(struct transaction *tx, struct str attributes)
+{
+	buf_write(&tx->xforward, STR(" "));
+	buf_write(&tx->xforward, attributes);
 }
 
 void transaction_mail(struct transaction *tx, struct str address, struct str params)
@@ -87,8 +95,9 @@ void transaction_reset(struct transaction *tx)
 {
 	maildir_abort(tx->maildir, &tx->file);
 	EVP_MD_CTX_free(tx->digest);
+	buf_free(&tx->xforward);
 	buf_free(&tx->sender);
 	buf_free(&tx->recipients);
 	buf_free(&tx->body);
-	transaction_init(tx, tx->record, tx->maildir);
+	transaction_init(tx, tx->record, tx->maildir, tx->identity);
 }

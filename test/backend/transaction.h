@@ -19,9 +19,12 @@ struct evp_md_ctx_st;
 struct transaction {
 	struct record *record;
 	struct maildir *maildir;
+	const struct identity *identity;
+	struct buf xforward;   /* "ADDR=… HELO=…" since the transaction before */
 	bool is_open;          /* MAIL was accepted */
 	bool is_bdat;          /* the body comes by BDAT */
 	unsigned rcpts;        /* accepted */
+	unsigned chunks;       /* of BDAT */
 	struct buf sender;     /* address NUL parameters */
 	struct buf recipients; /* address NUL parameters LF, for each */
 	struct buf body;       /* when the record wants it */
@@ -32,8 +35,11 @@ struct transaction {
 	char last; /* byte of the body */
 };
 
-void transaction_init(struct transaction *tx, struct record *record, struct maildir *maildir);
+void transaction_init(struct transaction *tx, struct record *record, struct maildir *maildir,
+	const struct identity *identity);
 
+/* Adds to what is known of the client; before MAIL. */
+void transaction_xforward(struct transaction *tx, struct str attributes);
 void transaction_mail(struct transaction *tx, struct str address, struct str params);
 void transaction_rcpt(struct transaction *tx, struct str address, struct str params);
 void transaction_body_begin(struct transaction *tx);

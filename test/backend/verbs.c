@@ -1,34 +1,10 @@
-/*
- * The commands. A verb is a row: what it needs, what it answers, what it does if the answer
- * grants it and no fault takes that back.
- */
+#include "verbs.h"
+
 #include <string.h>
 
-#include "session.h"
 #include "specials.h"
 
 #define COMMAND_LINE_MAX 8192
-
-struct command {
-	struct str line;
-	struct str args;
-	struct str path;   /* MAIL, RCPT: between < and > */
-	struct str params; /* behind it */
-	uint64_t size;     /* BDAT */
-	bool is_last;      /* BDAT */
-};
-
-struct verb {
-	const char *name;
-	enum fault_state at;
-	bool ends_group;       /* RFC 2920 section 3.1: nothing may follow before its reply */
-	const char *extension; /* that must have been offered */
-	struct reply (*check)(struct session *s, struct command *command);
-	void (*apply)(struct session *s, const struct command *command);
-};
-
-#define REPLY(code, enhanced, text) ((struct reply){ code, enhanced, text })
-#define OK REPLY(250, "2.0.0", "Ok")
 
 struct reply verbs_banner(const struct session *s)
 {
@@ -43,7 +19,8 @@ static struct reply check_ehlo(struct session *s, struct command *command)
 		return REPLY(502, "5.5.1", "Not implemented");
 	if (str_is_empty(command->args))
 		return REPLY(501, "5.5.4", "EHLO needs a name");
-	return REPLY(250, NULL, s->backend->greeting.data);
+	bool is_spent = s->identity.is_claimed && !s->backend->options.takes_xclient_again;
+	return REPLY(250, NULL, s->backend->greetings[is_spent].data);
 }
 
 static struct reply check_helo(struct session *s, struct command *command)
@@ -66,158 +43,14 @@ static void apply_helo(struct session *s, const struct command *command)
 	s->is_esmtp = false;
 }
 
-/* ---- Paths and parameters --------------------------------------------------------------------- */
-
-/* The '>' that ends the path which begins at text.p[0] == '<'; quoted strings may hold one. */
-static size_t find_path_end(struct str text)
-{
-	bool is_quoted = false;
-
-	for (size_t i = 1; i < text.n; i++) {
-		if (text.p[i] == '"')
-			is_quoted = !is_quoted;
-		else if (text.p[i] == '\\' && is_quoted)
-			i++;
-		else if (text.p[i] == '>' && !is_quoted)
-			return i;
-	}
-	return text.n;
-}
-
-/* "FROM:<path>" [SP params], RFC 5321 section 4.1.2: no space behind the colon. */
-static bool read_path(struct command *command, struct str prefix)
-{
-	struct str rest = str_from_pos(command->args, prefix.n);
-
-	if (!str_starts_with_nocase(command->args, prefix) || rest.n == 0 || rest.p[0] != '<')
-		return false;
-	size_t end = find_path_end(rest);
-	if (end == rest.n)
-		return false;
-	command->path = str_range(rest, 1, end);
-	rest = str_from_pos(rest, end + 1);
-	if (rest.n > 0 && rest.p[0] != ' ')
-		return false;
-	command->params = str_from_pos(rest, 1);
-	return true;
-}
-
-static const struct param {
-	enum fault_state at;
-	struct str name;
-	struct str extension;
-} params[] = {
-	{ AT_MAIL, STR_INIT("SIZE"), STR_INIT("SIZE") },
-	{ AT_MAIL, STR_INIT("BODY"), STR_INIT("8BITMIME") },
-	{ AT_MAIL, STR_INIT("SMTPUTF8"), STR_INIT("SMTPUTF8") },
-	{ AT_MAIL, STR_INIT("RET"), STR_INIT("DSN") },
-	{ AT_MAIL, STR_INIT("ENVID"), STR_INIT("DSN") },
-	{ AT_MAIL, STR_INIT("AUTH"), STR_INIT("AUTH") },
-	{ AT_MAIL, STR_INIT("REQUIRETLS"), STR_INIT("REQUIRETLS") },
-	{ AT_RCPT, STR_INIT("NOTIFY"), STR_INIT("DSN") },
-	{ AT_RCPT, STR_INIT("ORCPT"), STR_INIT("DSN") },
-};
-
-static bool is_offered(const struct session *s, enum fault_state at, struct str name)
-{
-	for (size_t i = 0; i < sizeof(params) / sizeof(params[0]); i++)
-		if (params[i].at == at && str_eq_nocase(params[i].name, name))
-			return s->is_esmtp && backend_offers(s->backend, params[i].extension);
-	return false;
-}
-
-static struct reply check_param(struct session *s, enum fault_state at, struct str param)
-{
-	struct str value = param;
-	struct str name = str_cut(&value, '=');
-	uint64_t size;
-
-	if (!is_offered(s, at, name))
-		return REPLY(555, "5.5.4", "Parameter not offered");
-	if (!str_eq_nocase(name, STR("SIZE")))
-		return OK;
-	if (!str_to_u64(value, UINT64_MAX, &size))
-		return REPLY(501, "5.5.4", "Bad SIZE");
-	if (s->backend->size_max && size > s->backend->size_max)
-		return REPLY(552, "5.3.4", "Message too big");
-	return OK;
-}
-
-static struct reply check_params(struct session *s, enum fault_state at, struct str list)
-{
-	struct reply reply = OK;
-
-	while (list.n > 0 && reply.code == 250)
-		reply = check_param(s, at, str_cut(&list, ' '));
-	return reply;
-}
-
-static bool is_eight_bit(struct str text)
-{
-	for (size_t i = 0; i < text.n; i++)
-		if (text.p[i] & 0x80)
-			return true;
-	return false;
-}
-
-static bool has_smtputf8(struct str list)
-{
-	while (list.n > 0)
-		if (str_eq_nocase(str_cut(&list, ' '), STR("SMTPUTF8")))
-			return true;
-	return false;
-}
-
-/* ---- MAIL, RCPT --------------------------------------------------------------------------------- */
-
-static struct reply check_mail(struct session *s, struct command *command)
-{
-	if (!s->has_hello)
-		return REPLY(503, "5.5.1", "EHLO first");
-	if (s->tx.is_open)
-		return REPLY(503, "5.5.1", "There is a transaction already");
-	if (!read_path(command, STR("FROM:")))
-		return REPLY(501, "5.5.4", "Syntax: MAIL FROM:<address>");
-	if (command->path.n && str_find(command->path, '@') == command->path.n)
-		return REPLY(501, "5.1.7", "Sender without a domain");
-	s->is_utf8 = has_smtputf8(command->params);
-	if (is_eight_bit(command->path) && !s->is_utf8)
-		return REPLY(553, "5.6.7", "Address needs SMTPUTF8");
-	struct reply reply = check_params(s, AT_MAIL, command->params);
-	return reply.code == 250 ? REPLY(250, "2.1.0", "Sender ok") : reply;
-}
-
-static void apply_mail(struct session *s, const struct command *command)
-{
-	transaction_mail(&s->tx, command->path, command->params);
-}
-
-static struct reply check_rcpt(struct session *s, struct command *command)
-{
-	if (!s->tx.is_open || s->tx.is_bdat)
-		return REPLY(503, "5.5.1", "MAIL first");
-	if (!read_path(command, STR("TO:")) || command->path.n == 0)
-		return REPLY(501, "5.5.4", "Syntax: RCPT TO:<address>");
-	bool is_postmaster = str_eq_nocase(command->path, STR("postmaster"));
-	if (!is_postmaster && str_find(command->path, '@') == command->path.n)
-		return REPLY(501, "5.1.3", "Recipient without a domain");
-	if (is_eight_bit(command->path) && !s->is_utf8)
-		return REPLY(553, "5.6.7", "Address needs SMTPUTF8");
-	struct reply reply = check_params(s, AT_RCPT, command->params);
-	return reply.code == 250 ? REPLY(250, "2.1.5", "Recipient ok") : reply;
-}
-
-static void apply_rcpt(struct session *s, const struct command *command)
-{
-	transaction_rcpt(&s->tx, command->path, command->params);
-}
-
 /* ---- DATA, BDAT --------------------------------------------------------------------------------- */
 
 static struct reply check_data(struct session *s, struct command *command)
 {
-	if (!s->tx.is_open || s->tx.is_bdat)
+	if (!s->tx.is_open)
 		return REPLY(503, "5.5.1", "MAIL first");
+	if (s->tx.is_bdat || s->is_binary)
+		return REPLY(503, "5.5.1", "BDAT is due");
 	if (s->tx.rcpts == 0)
 		return REPLY(554, "5.5.1", "No valid recipients");
 	if (command->args.n)
@@ -238,14 +71,18 @@ static struct reply check_bdat(struct session *s, struct command *command)
 	struct str size = str_cut(&last, ' ');
 	struct reply refusal = { 0 };
 
-	if (!str_to_u64(size, INT64_MAX, &command->size))
-		return REPLY(501, "5.5.4", "Bad chunk size");
-	if (last.n && !str_eq_nocase(last, STR("LAST")))
-		return REPLY(501, "5.5.4", "Syntax: BDAT size [LAST]");
+	if (!str_to_u64(size, INT64_MAX, &command->size) ||
+		(last.n && !str_eq_nocase(last, STR("LAST")))) {
+		s->is_closing = true; /* nobody knows what is a command behind it */
+		s->how = "bad-bdat";
+		return REPLY(521, "5.5.4", "Syntax: BDAT size [LAST]");
+	}
 	if (!s->tx.is_open)
 		refusal = REPLY(503, "5.5.1", "MAIL first");
 	else if (s->tx.rcpts == 0)
 		refusal = REPLY(554, "5.5.1", "No valid recipients");
+	else if (s->tx.is_bdat && s->is_refused)
+		refusal = REPLY(503, "5.5.1", "A chunk was refused before");
 	data_begin_chunk(s, command->size, last.n > 0, refusal);
 	return (struct reply){ 0 };
 }
@@ -296,24 +133,9 @@ static struct reply check_starttls(struct session *s, struct command *command)
 	return REPLY(454, "4.7.0", "TLS is only a word here");
 }
 
-/* As Postfix does: back to the banner. */
-static struct reply check_xclient(struct session *s, struct command *command)
-{
-	(void)command;
-	if (s->tx.is_open)
-		return REPLY(503, "5.5.1", "Not inside a transaction");
-	return verbs_banner(s);
-}
-
-static void apply_xclient(struct session *s, const struct command *command)
-{
-	(void)command;
-	s->has_hello = false;
-}
-
 static const struct verb verbs[] = {
-	{ "MAIL", AT_MAIL, false, NULL, check_mail, apply_mail },
-	{ "RCPT", AT_RCPT, false, NULL, check_rcpt, apply_rcpt },
+	{ "MAIL", AT_MAIL, false, NULL, envelope_check_mail, envelope_apply_mail },
+	{ "RCPT", AT_RCPT, false, NULL, envelope_check_rcpt, envelope_apply_rcpt },
 	{ "DATA", AT_DATA, true, NULL, check_data, apply_data },
 	{ "BDAT", AT_NOWHERE, false, "CHUNKING", check_bdat, NULL },
 	{ "EHLO", AT_EHLO, true, NULL, check_ehlo, apply_ehlo },
@@ -323,8 +145,9 @@ static const struct verb verbs[] = {
 	{ "QUIT", AT_QUIT, true, NULL, check_quit, apply_quit },
 	{ "VRFY", AT_NOWHERE, true, NULL, check_vrfy, NULL },
 	{ "STARTTLS", AT_STARTTLS, true, "STARTTLS", check_starttls, NULL },
-	{ "XCLIENT", AT_XCLIENT, true, "XCLIENT", check_xclient, apply_xclient },
-	{ "XFORWARD", AT_XFORWARD, false, "XFORWARD", check_ok, NULL },
+	{ "XCLIENT", AT_XCLIENT, true, "XCLIENT", identity_check_xclient, identity_apply_xclient },
+	{ "XFORWARD", AT_XFORWARD, false, "XFORWARD", identity_check_xforward,
+		identity_apply_xforward },
 };
 
 /* ---- Lines ------------------------------------------------------------------------------------------ */
@@ -365,7 +188,7 @@ static void run(struct session *s, const struct verb *verb, struct command *comm
 	session_answer(s, verb->at, choice, reply);
 }
 
-static void refuse(struct session *s, struct reply reply)
+void verbs_refuse(struct session *s, struct reply reply)
 {
 	session_answer(s, AT_NOWHERE, (struct fault_choice){ 0 }, reply);
 }
@@ -377,15 +200,16 @@ static void dispatch(struct session *s, struct str line, bool has_more)
 
 	command.args = str_trim(command.args);
 	if (!verb) {
-		refuse(s, REPLY(500, "5.5.2", "Unknown command"));
+		verbs_refuse(s, REPLY(500, "5.5.2", "Unknown command"));
 		return;
 	}
 	if (verb->extension && !backend_offers(s->backend, str_from(verb->extension))) {
-		refuse(s, REPLY(502, "5.5.1", "Not offered"));
+		verbs_refuse(s, REPLY(502, "5.5.1", "Not offered"));
 		return;
 	}
 	bool is_group = s->backend->offers_pipelining && s->is_esmtp && !verb->ends_group;
-	if (has_more && !is_group && verb->check != check_bdat)
+	s->awaits = is_group || verb->check == check_bdat ? NULL : verb->name;
+	if (s->awaits && (has_more || (verb->at == AT_XCLIENT && session_has_input(s))))
 		record_violation(&s->backend->record, s->id, verb->name);
 	if (verb->at != AT_RSET && verb->at != AT_NOOP)
 		s->idle_at = 0;
@@ -427,7 +251,7 @@ size_t verbs_take(struct session *s, struct str input)
 	s->skips_newline = false;
 	size_t length = find_line(s, input, &end);
 	if (length > COMMAND_LINE_MAX || (length == 0 && input.n > COMMAND_LINE_MAX)) {
-		refuse(s, REPLY(500, "5.5.2", "Line too long"));
+		verbs_refuse(s, REPLY(500, "5.5.2", "Line too long"));
 		s->is_closing = true;
 		s->how = "line-too-long";
 		return input.n;
@@ -440,6 +264,6 @@ size_t verbs_take(struct session *s, struct str input)
 	if (is_clean(line))
 		dispatch(s, line, length < input.n);
 	else
-		refuse(s, REPLY(500, "5.5.2", "Control character in the command"));
+		verbs_refuse(s, REPLY(500, "5.5.2", "Control character in the command"));
 	return length;
 }

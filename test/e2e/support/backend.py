@@ -149,6 +149,14 @@ class Backend:
         return [line for line in self.commands()
                 if line.partition(" ")[0].upper() not in ("EHLO", "HELO", "STARTTLS", "QUIT")]
 
+    def xclients(self):
+        """The attributes of each XCLIENT that was accepted."""
+        return [event["attributes"] for event in self.events("xclient")]
+
+    def xforwards(self):
+        """Of each message what XFORWARD had said of it, or None."""
+        return [event["xforward"] for event in self.events("message")]
+
     def connections(self):
         return self.events("connection")
 
