@@ -72,6 +72,7 @@ struct stream {
 	bool was_refused;      /* the kept input was offered again without anything being taken */
 	bool is_drained_due;   /* `drained` waits for input_task */
 	bool is_finished;      /* stream_finish was called */
+	bool is_fin_sent;      /* … and the socket was told */
 	bool is_handshaking;   /* of TLS: neither input nor output is the owner's yet */
 	bool is_input_ignored; /* something arrived while reading was stopped */
 	int error;             /* errno of the failure, when there was one */

@@ -54,7 +54,9 @@ static bool plain_peek(const struct stream *stream)
 
 static void plain_finish(struct stream *stream)
 {
-	(void)shutdown(stream->fd, SHUT_WR);
+	if (!stream->is_fin_sent)
+		(void)shutdown(stream->fd, SHUT_WR);
+	stream->is_fin_sent = true;
 }
 
 /* Linux sends RST instead of FIN when unread bytes are left, and the peer may then lose the last

@@ -17,7 +17,7 @@
  * what it does is bounded by what it is fed.
  */
 
-#define CHANNEL_BINDING 32 /* bytes, RFC 9266 section 2 */
+#define CHANNEL_BINDING 32      /* bytes, RFC 9266 section 2 */
 #define RECORD_MAX 16384        /* plaintext of a record: RFC 8446 section 5.1 */
 #define SEALED_RECORD_MAX 17408 /* more than one with header, padding and tag */
 #define FRESH_MAX (4 * RECORD_MAX)
@@ -230,12 +230,18 @@ static int fail_protocol(void)
 
 /* ---- Input --------------------------------------------------------------------------------------- */
 
+static bool has_ciphertext(const struct stream_tls *tls)
+{
+	return tls->feed.n > 0 || SSL_pending(tls->ssl) > 0;
+}
+
+/* A call that finds nothing would take memory for a record, and give it back. */
 static size_t decrypt(struct stream_tls *tls, char *out, size_t size)
 {
 	size_t total = 0;
 	size_t n;
 
-	while (total < size) {
+	while (total < size && has_ciphertext(tls)) {
 		ERR_clear_error();
 		int rc = SSL_read_ex(tls->ssl, out + total, size - total, &n);
 		if (rc <= 0) {
@@ -290,6 +296,8 @@ static bool peek_once(struct stream_tls *tls)
 	size_t n = 0;
 
 	fill(tls, 0);
+	if (!has_ciphertext(tls))
+		return false;
 	tls->records_left = RECORDS_A_READ;
 	ERR_clear_error();
 	int rc = SSL_peek_ex(tls->ssl, &byte, 1, &n);
@@ -353,12 +361,17 @@ static size_t encrypt(struct stream_tls *tls, struct str bytes)
 	return 0;
 }
 
+static bool has_room_for_record(void)
+{
+	return sealed_n + SEALED_RECORD_MAX <= sizeof(sealed);
+}
+
 /* As many records as one call of the socket is to carry. */
 static size_t encrypt_batch(struct stream_tls *tls, struct str first, struct str second)
 {
 	size_t taken = 0;
 
-	while (taken < first.n + second.n && sealed_n + SEALED_RECORD_MAX <= sizeof(sealed)) {
+	while (taken < first.n + second.n && has_room_for_record()) {
 		struct str rest = taken < first.n ? str_from_pos(first, taken)
 						  : str_from_pos(second, taken - first.n);
 		size_t n = encrypt(tls, rest);
@@ -369,7 +382,20 @@ static size_t encrypt_batch(struct stream_tls *tls, struct str first, struct str
 	return taken;
 }
 
-/* Nothing is encrypted while the socket is full: what waits stays where it can be counted. */
+static void seal_close_notify(struct stream_tls *tls)
+{
+	if (tls->sent_close_notify || tls->problem != NULL)
+		return;
+	tls->sent_close_notify = true;
+	ERR_clear_error();
+	(void)SSL_shutdown(tls->ssl);
+	ERR_clear_error();
+	/* An alert leaves a record's memory behind, and the peer may take its time. */
+	SSL_free_buffers(tls->ssl);
+}
+
+/* Nothing is encrypted while the socket is full: what waits stays where it can be counted. The last
+ * words and the close_notify behind them go out together. */
 static ssize_t tls_send(struct stream *stream, struct str first, struct str second)
 {
 	struct stream_tls *tls = stream->tls;
@@ -380,6 +406,8 @@ static ssize_t tls_send(struct stream *stream, struct str first, struct str seco
 	while (rc == 0 && taken < total && buf_used(&tls->unsent) == 0) {
 		size_t n = encrypt_batch(tls, str_from_pos(first, taken),
 			str_from_pos(second, taken < first.n ? 0 : taken - first.n));
+		if (stream->is_finished && taken + n == total && has_room_for_record())
+			seal_close_notify(tls);
 		rc = settle(tls);
 		if (tls->problem != NULL)
 			return fail_protocol();
@@ -403,12 +431,7 @@ size_t stream_tls_unsent(const struct stream_tls *tls)
 
 static void say_close_notify(struct stream_tls *tls)
 {
-	if (tls->sent_close_notify || tls->problem != NULL)
-		return;
-	tls->sent_close_notify = true;
-	ERR_clear_error();
-	(void)SSL_shutdown(tls->ssl);
-	ERR_clear_error();
+	seal_close_notify(tls);
 	(void)settle(tls);
 }
 
@@ -530,6 +553,7 @@ int stream_tls_handshake(struct stream_tls *tls)
 	if (rc == 1) {
 		tls->records_without_data = 0;
 		describe(tls);
+		SSL_free_buffers(tls->ssl); /* of the last record, until data comes */
 		return 1;
 	}
 	if (tls->problem == NULL && !tls->saw_fin && tls->error == 0)
@@ -567,7 +591,8 @@ struct stream_tls *stream_tls_new(struct stream *stream, struct tls_context *con
 	BIO *bio = BIO_new(bio_method());
 
 	ASSERT(bio != NULL);
-	(void)getpeername(stream->fd, (struct sockaddr *)&peer, &peer_size);
+	if (!tls_context_is_server(context)) /* by which sessions are remembered */
+		(void)getpeername(stream->fd, (struct sockaddr *)&peer, &peer_size);
 	tls->stream = stream;
 	tls->context = tls_context_keep(context);
 	tls->ssl = tls_context_open(context, &peer);

@@ -1280,8 +1280,11 @@ static void test_finish(void **state)
 		open_tls(&owner, &peer, *state);
 		if (i == 1)
 			stream_write(&owner.stream, STR("421 bye\r\n"));
+		calls.sends = 0;
 		stream_finish(&owner.stream);
 		stream_finish(&owner.stream);
+		step(&owner);
+		assert_int_equal(calls.sends, 1); /* the last words with what ends them */
 		assert_true(stream_write(&owner.stream, STR("dropped")));
 		tls_peer_say(&peer, STR("QUIT\r\n"));
 		exchange(&owner, &peer, 2);
@@ -1580,7 +1583,26 @@ static void count_free(void *old, const char *file, int line)
 	free(counted);
 }
 
-static size_t idle_memory(struct loop *loop, int max_version, bool is_server)
+enum idle { IDLE_AFTER_HANDSHAKE, IDLE_AFTER_DATA, IDLE_FINISHED };
+
+/* What a stream has said and heard last before it idles. */
+static void make_idle(struct owner *owner, struct tls_peer *peer, enum idle idle)
+{
+	memory.is_ours = false;
+	if (idle == IDLE_AFTER_DATA)
+		tls_peer_say(peer, STR("EHLO idle.test\r\n"));
+	memory.is_ours = true;
+	if (idle == IDLE_AFTER_DATA)
+		stream_write(&owner->stream, STR("250 ok\r\n"));
+	if (idle == IDLE_FINISHED)
+		stream_finish(&owner->stream);
+	step(owner);
+	memory.is_ours = false;
+	if (idle == IDLE_AFTER_DATA)
+		expect_got(owner, STR("EHLO idle.test\r\n"));
+}
+
+static size_t idle_memory(struct loop *loop, int max_version, bool is_server, enum idle idle)
 {
 	enum { STREAMS = 20 };
 	struct owner owners[STREAMS];
@@ -1600,13 +1622,7 @@ static size_t idle_memory(struct loop *loop, int max_version, bool is_server)
 			memory.is_ours = true;
 			step(&owners[i]);
 		}
-		memory.is_ours = false;
-		tls_peer_say(&peers[i], STR("EHLO idle.test\r\n"));
-		memory.is_ours = true;
-		stream_write(&owners[i].stream, STR("250 ok\r\n"));
-		step(&owners[i]);
-		expect_got(&owners[i], STR("EHLO idle.test\r\n"));
-		memory.is_ours = false;
+		make_idle(&owners[i], &peers[i], idle);
 	}
 	size_t each = memory.ours / STREAMS;
 	for (int i = 0; i < STREAMS; i++)
@@ -1619,13 +1635,19 @@ static void test_idle_streams_are_small(void **state)
 	static const struct {
 		bool is_server;
 		int version;
+		enum idle idle;
 		const char *name;
-	} cases[] = { { true, TLS1_3_VERSION, "server, TLS 1.3" },
-		{ true, TLS1_2_VERSION, "server, TLS 1.2" },
-		{ false, TLS1_3_VERSION, "client, TLS 1.3" } };
+	} cases[] = {
+		{ true, TLS1_3_VERSION, IDLE_AFTER_DATA, "server, TLS 1.3" },
+		{ true, TLS1_2_VERSION, IDLE_AFTER_DATA, "server, TLS 1.2" },
+		{ true, TLS1_3_VERSION, IDLE_AFTER_HANDSHAKE, "the same, nothing said yet" },
+		{ true, TLS1_3_VERSION, IDLE_FINISHED, "the same, all is said" },
+		{ false, TLS1_3_VERSION, IDLE_AFTER_DATA, "client, TLS 1.3" },
+	};
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-		size_t each = idle_memory(*state, cases[i].version, cases[i].is_server);
+		size_t each =
+			idle_memory(*state, cases[i].version, cases[i].is_server, cases[i].idle);
 		print_message("idle stream, %s: %zu bytes of OpenSSL, %zu of struct stream\n",
 			cases[i].name, each, sizeof(struct stream));
 		/* Buffers of records, 16 KiB each way, would show. */
