@@ -6,19 +6,21 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "load.h"
 
 #define READ_MAX 65536
+#define WRITES_AN_EVENT 16
 
 static const struct {
 	const char *name;
 	unsigned code; /* the only good reply */
 } steps[STEPS] = {
 	[STEP_CONNECT] = { "connect", 0 },
+	[STEP_HANDSHAKE] = { "TLS handshake", 0 },
 	[STEP_BANNER] = { "banner", 220 },
 	[STEP_HELLO] = { "EHLO", 250 },
+	[STEP_STARTTLS] = { "STARTTLS", 220 },
 	[STEP_MAIL] = { "MAIL", 250 },
 	[STEP_RCPT] = { "RCPT", 250 },
 	[STEP_DATA] = { "DATA", 354 },
@@ -36,7 +38,7 @@ void client_close(struct client *c)
 {
 	if (c->step == STEP_CLOSED)
 		return;
-	close(c->fd);
+	channel_close(&c->channel, c->step == STEP_QUIT);
 	c->load->open--;
 	if (c->step == STEP_HELD)
 		c->load->held--;
@@ -56,16 +58,22 @@ static void fail_errno(struct client *c)
 	client_fail(c, str_from(strerror(errno)));
 }
 
+static void fail_channel(struct client *c)
+{
+	client_fail(c, str_from(c->channel.error));
+}
+
 /* ---- Writing ---------------------------------------------------------------------------------- */
 
 static void set_interest(struct client *c)
 {
-	uint32_t wanted = EPOLLIN | (c->out.n || c->step == STEP_CONNECT ? (uint32_t)EPOLLOUT : 0);
+	bool writes = c->out.n > 0 || c->step == STEP_CONNECT || c->channel.wants_write;
+	uint32_t wanted = EPOLLIN | (writes ? (uint32_t)EPOLLOUT : 0);
 	struct epoll_event event = { .events = wanted, .data.ptr = c };
 
 	if (c->step == STEP_CLOSED || wanted == c->interest)
 		return;
-	epoll_ctl(c->load->epoll, EPOLL_CTL_MOD, c->fd, &event);
+	epoll_ctl(c->load->epoll, EPOLL_CTL_MOD, c->channel.fd, &event);
 	c->interest = wanted;
 }
 
@@ -78,13 +86,18 @@ static void hold(struct client *c)
 
 static void write_more(struct client *c)
 {
-	if (c->out.n > 0) {
-		ssize_t n = send(c->fd, c->out.p, c->out.n, MSG_NOSIGNAL);
-		if (n < 0 && errno != EAGAIN) {
-			fail_errno(c);
+	ssize_t n = 0;
+
+	/* Under TLS a call takes no more than a record. */
+	for (int i = 0; i < WRITES_AN_EVENT && c->out.n > 0; i++) {
+		n = channel_send(&c->channel, c->out);
+		if (n < 0) {
+			fail_channel(c);
 			return;
 		}
-		c->out = str_from_pos(c->out, n > 0 ? (size_t)n : 0);
+		c->out = str_from_pos(c->out, (size_t)n);
+		if (n == 0 || c->channel.ssl == NULL)
+			break;
 	}
 	if (c->out.n == 0 && c->step == STEP_BODY && workload_of(c)->hold == HOLD_IN_BODY)
 		hold(c);
@@ -95,6 +108,43 @@ static void go_to(struct client *c, enum step step, const struct buf *bytes)
 	c->step = step;
 	c->out = buf_view(bytes);
 	write_more(c);
+}
+
+/* ---- TLS --------------------------------------------------------------------------------------- */
+
+static void after_handshake(struct client *c)
+{
+	struct stats *stats = &c->load->stats;
+
+	stats_sample(&stats->handshakes, stats_now() - c->handshake_us);
+	if (stats->tls.n == 0)
+		stats->tls = channel_describe(&c->channel, stats->tls_text);
+	if (workload_of(c)->tls == LOAD_TLS_STARTTLS)
+		go_to(c, STEP_HELLO, &c->load->hello);
+	else
+		c->step = STEP_BANNER;
+}
+
+/* The PROXY header comes before TLS. */
+static void shake_hands(struct client *c)
+{
+	if (c->out.n > 0)
+		return;
+	if (c->channel.ssl == NULL) {
+		c->handshake_us = stats_now();
+		channel_start_tls(&c->channel, c->load->tls);
+	}
+	int rc = channel_shake_hands(&c->channel);
+	if (rc < 0)
+		fail_channel(c);
+	else if (rc > 0)
+		after_handshake(c);
+}
+
+static void start_handshake(struct client *c)
+{
+	c->step = STEP_HANDSHAKE;
+	shake_hands(c);
 }
 
 /* ---- The steps -------------------------------------------------------------------------------- */
@@ -168,6 +218,18 @@ static void finish_connection(struct client *c)
 	client_close(c);
 }
 
+static void after_hello(struct client *c)
+{
+	const struct workload *workload = workload_of(c);
+
+	if (workload->tls == LOAD_TLS_STARTTLS && c->channel.ssl == NULL)
+		go_to(c, STEP_STARTTLS, &c->load->starttls);
+	else if (workload->hold == HOLD_AFTER_HELLO)
+		hold(c);
+	else
+		begin_message(c);
+}
+
 static void advance(struct client *c)
 {
 	switch (c->step) {
@@ -175,10 +237,10 @@ static void advance(struct client *c)
 		after_banner(c);
 		break;
 	case STEP_HELLO:
-		if (workload_of(c)->hold == HOLD_AFTER_HELLO)
-			hold(c);
-		else
-			begin_message(c);
+		after_hello(c);
+		break;
+	case STEP_STARTTLS:
+		start_handshake(c);
 		break;
 	case STEP_MAIL:
 	case STEP_RCPT:
@@ -238,14 +300,22 @@ static void take(struct client *c, struct str bytes)
 static void read_some(struct client *c)
 {
 	static char bytes[READ_MAX];
-	ssize_t n = recv(c->fd, bytes, sizeof(bytes), 0);
 
-	if (n > 0)
+	do {
+		ssize_t n = channel_receive(&c->channel, bytes, sizeof(bytes));
+		if (n < 0)
+			fail_channel(c);
+		if (n <= 0)
+			return;
 		take(c, str_make(bytes, (size_t)n));
-	else if (n == 0)
-		client_fail(c, STR("closed by the server"));
-	else if (errno != EAGAIN && errno != EINTR)
-		fail_errno(c);
+	} while (c->step != STEP_CLOSED && channel_has_more(&c->channel));
+}
+
+/* ---- The socket --------------------------------------------------------------------------------- */
+
+static enum step first_step(const struct client *c)
+{
+	return workload_of(c)->tls == LOAD_TLS_IMPLICIT ? STEP_HANDSHAKE : STEP_BANNER;
 }
 
 void client_event(struct client *c, uint32_t events)
@@ -254,16 +324,22 @@ void client_event(struct client *c, uint32_t events)
 	socklen_t size = sizeof(error);
 
 	if (c->step == STEP_CONNECT) {
-		getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
+		getsockopt(c->channel.fd, SOL_SOCKET, SO_ERROR, &error, &size);
 		if (error) {
 			client_fail(c, str_from(strerror(error)));
 			return;
 		}
-		c->step = STEP_BANNER;
+		c->step = first_step(c);
 	}
 	if (events & EPOLLOUT)
 		write_more(c);
-	if (events & (EPOLLIN | EPOLLERR | EPOLLHUP) && c->step != STEP_CLOSED)
+	bool is_readable = events & (EPOLLIN | EPOLLERR | EPOLLHUP);
+	if (c->step == STEP_HANDSHAKE) {
+		shake_hands(c);
+		/* The banner may have come together with the end of the handshake. */
+		is_readable = channel_has_more(&c->channel);
+	}
+	if (is_readable && c->step != STEP_CLOSED && c->step != STEP_HANDSHAKE)
 		read_some(c);
 	set_interest(c);
 }
@@ -274,11 +350,11 @@ static int start_connect(struct client *c, const struct endpoint *target)
 	socklen_t size = endpoint_to_sockaddr(target, &sa);
 	int on = 1;
 
-	c->fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
+	c->channel.fd = socket(sa.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (c->channel.fd < 0)
 		return -1;
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	return connect(c->fd, (struct sockaddr *)&sa, size);
+	setsockopt(c->channel.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	return connect(c->channel.fd, (struct sockaddr *)&sa, size);
 }
 
 void client_open(struct client *c, struct load *load)
@@ -289,18 +365,20 @@ void client_open(struct client *c, struct load *load)
 	c->connected_us = stats_now();
 	c->out = header_make(load->options->proxy, load->opened++, c->header);
 	if (start_connect(c, &load->options->target) == 0)
-		c->step = STEP_BANNER;
+		c->step = first_step(c);
 	else if (errno != EINPROGRESS) {
 		fail_errno(c);
 		return;
 	}
 	c->interest = EPOLLIN | (c->step == STEP_CONNECT ? (uint32_t)EPOLLOUT : 0);
 	struct epoll_event event = { .events = c->interest, .data.ptr = c };
-	if (epoll_ctl(load->epoll, EPOLL_CTL_ADD, c->fd, &event) < 0) {
+	if (epoll_ctl(load->epoll, EPOLL_CTL_ADD, c->channel.fd, &event) < 0) {
 		fail_errno(c);
 		return;
 	}
-	if (c->step == STEP_BANNER)
+	if (c->step != STEP_CONNECT)
 		write_more(c);
+	if (c->step == STEP_HANDSHAKE)
+		shake_hands(c);
 	set_interest(c);
 }

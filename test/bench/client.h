@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/str.h"
+#include "channel.h"
 #include "header.h"
 
 #define REPLY_KEPT 160
@@ -18,9 +19,11 @@ struct load;
 
 enum step {
 	STEP_CLOSED,
-	STEP_CONNECT, /* not yet connected */
+	STEP_CONNECT,   /* not yet connected */
+	STEP_HANDSHAKE, /* of TLS */
 	STEP_BANNER,
 	STEP_HELLO,
+	STEP_STARTTLS,
 	STEP_MAIL,
 	STEP_RCPT,
 	STEP_DATA,
@@ -32,7 +35,7 @@ enum step {
 
 struct client {
 	struct load *load;
-	int fd;
+	struct channel channel;
 	enum step step; /* whose reply is awaited */
 	uint32_t messages;
 	uint32_t rcpt;
@@ -42,7 +45,7 @@ struct client {
 	char header[HEADER_MAX];
 	char line[REPLY_KEPT]; /* the beginning of the reply line that is being read */
 	size_t column;
-	uint64_t connected_us, begun_us;
+	uint64_t connected_us, handshake_us, begun_us;
 };
 
 /* Connects; the client must be STEP_CLOSED. */

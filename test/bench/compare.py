@@ -13,11 +13,9 @@ from pathlib import Path
 
 import measure
 import report
-from servers import SERVERS, Failure, Setup, with_parent
+from servers import KINDS, SERVERS, Failure, Setup, make_pair, with_parent
+from workloads import WORKLOADS
 
-WORKLOADS = list(report.WHAT)
-HELD = {"W4", "W8"}
-WARM_UP = 200         # messages (W3: 4), so that no run pays for memory that is touched first
 SETTLE_SECONDS = 0.5  # until what is held is where it stays
 
 
@@ -61,21 +59,29 @@ class Load:
         return result
 
 
-def warm_up(setup, workload):
-    messages = {"W3": 4, "W4": 1, "W8": 1}.get(workload, WARM_UP)
-    size = ["--size", "10485760"] if workload == "W3" else []
-    with Load(setup.server.address, "W1", *size, "--messages", str(messages)) as load:
+def load_name(workload, server):
+    return server == "HAProxy" and WORKLOADS[workload].haproxy or workload
+
+
+def mode_of_tls(workload, server):
+    return WORKLOADS[load_name(workload, server)].tls
+
+
+def warm_up(setup, workload, tls):
+    row = WORKLOADS[workload]
+    with Load(setup.server.address, "W1", "--size", str(row.size), "--tls",
+              tls.replace("off", "none"), "--messages", str(row.warm_up)) as load:
         return load.result()["messages"]
 
 
 # ---- Runs
 
-def run_for_time(setup, workload, seconds):
+def run_for_time(setup, workload, options):
     """Throughput, latency and CPU time."""
     machine, cpu = measure.Machine(), measure.cpu_seconds(setup.server.pid)
     sink_cpu = measure.cpu_seconds(setup.sink.pid)
     own = os.times()
-    with Load(setup.server.address, workload, "--seconds", str(seconds)) as load:
+    with Load(setup.server.address, workload, "--seconds", str(options.seconds)) as load:
         result = load.result()
     cpu = measure.cpu_seconds(setup.server.pid) - cpu
     sink_cpu = measure.cpu_seconds(setup.sink.pid) - sink_cpu
@@ -85,6 +91,8 @@ def run_for_time(setup, workload, seconds):
     units = result["messages"] or result["connections"]
     if units == 0:
         raise Failure("smtp-load did nothing")
+    if result.get("handshakes", result["connections"]) != result["connections"]:
+        raise Failure("not every connection made a handshake of its own")
     elapsed = result["elapsed_ms"] / 1000
     return {
         "messages": result["messages"],
@@ -96,36 +104,43 @@ def run_for_time(setup, workload, seconds):
         "p50_us": result["latency_us"]["p50"],
         "p99_us": result["latency_us"]["p99"],
         "cpu_us": cpu / units * 1e6,
+        "handshake_p50_us": result["handshake_us"]["p50"] if "tls" in result else None,
+        "tls": result.get("tls"),
         "foreign_share": machine.foreign_share(spent),
     }
 
 
-def run_held(setup, workload, _):
+def run_held(setup, workload, options):
     """Memory of what is held."""
-    rss, kernel = measure.rss_kib(setup.server.pid), measure.socket_kib()
+    before, kernel = measure.memory_kib(setup.server.pid), measure.socket_kib()
     sockets = measure.socket_count()
-    with Load(setup.server.address, workload, "--seconds", "600") as load:
+    more = ["--connections", str(options.held)] if options.held else []
+    with Load(setup.server.address, workload, *more, "--seconds", "600") as load:
         count = load.wait_until_held()
         time.sleep(SETTLE_SECONDS)
-        rss = measure.rss_kib(setup.server.pid) - rss
+        after = measure.memory_kib(setup.server.pid)
         grown = None if kernel is None else measure.socket_kib() - kernel
         sockets = measure.socket_count() - sockets
         load.end()
-        load.result()
+        tls = load.result().get("tls")
     return {
         "messages": 0,
         "connections": count,
         "sockets": sockets / count,
-        "rss_kib": rss / count,
+        "rss_kib": (after[0] - before[0]) / count,
+        "anonymous_kib": (after[1] - before[1]) / count,
+        "tls": tls,
         "kernel_kib": None if grown is None else grown / count,
     }
 
 
-def run_once(name, workload, seconds):
+def run_once(name, workload, options):
+    tls = mode_of_tls(workload, name)
+    run_it = run_held if WORKLOADS[workload].holds else run_for_time
     with tempfile.TemporaryDirectory(prefix="gatepost-bench.") as folder:
-        with Setup(name, folder) as setup:
-            expected = warm_up(setup, workload)
-            run = (run_held if workload in HELD else run_for_time)(setup, workload, seconds)
+        with Setup(name, folder, tls, options.pair) as setup:
+            expected = warm_up(setup, workload, tls)
+            run = run_it(setup, load_name(workload, name), options)
         expected += run["messages"]
         if setup.sink.messages() != expected:
             raise Failure(f"{expected} messages were acknowledged, "
@@ -133,18 +148,27 @@ def run_once(name, workload, seconds):
     return run
 
 
+def check_same_tls(workload, runs):
+    """Different ciphers or keys would be compared otherwise."""
+    seen = {run["tls"] for own in runs.values() for run in own}
+    if len(seen) > 1:
+        raise Failure(f"{workload}: not the same TLS: {seen}")
+
+
 def run_rounds(workload, options):
     """Every server once in each round, each time beginning with another one."""
-    names = options.servers
+    names = [name for name in options.servers
+             if SERVERS[name].has_tls or WORKLOADS[workload].tls == "off"]
     runs = {name: [] for name in names}
     for number in range(options.rounds):
         for i in range(len(names)):
             name = names[(number + i) % len(names)]
             print(f"{workload}, round {number + 1} of {options.rounds}: {name}", file=sys.stderr)
             try:
-                runs[name].append(run_once(name, workload, options.seconds))
+                runs[name].append(run_once(name, workload, options))
             except Failure as failure:
                 raise Failure(f"{workload}, {name}: {failure}") from None
+    check_same_tls(workload, runs)
     return runs
 
 
@@ -174,15 +198,20 @@ def read_options():
         "a Markdown table. docs/performance.md says what is measured."))
     parser.add_argument("--rounds", type=positive, help="default 5")
     parser.add_argument("--seconds", type=positive, help="of each run; default 3")
-    parser.add_argument("--workloads", type=names_of(WORKLOADS), default=WORKLOADS,
+    parser.add_argument("--workloads", type=names_of(WORKLOADS), default=list(WORKLOADS),
                         metavar="W1,W2,...", help="default: " + ",".join(WORKLOADS))
+    parser.add_argument("--servers", type=names_of(SERVERS), default=list(SERVERS),
+                        metavar="NAME,...", help="default: " + ",".join(SERVERS))
+    parser.add_argument("--certificate", choices=KINDS, default="ecdsa", help=(
+        "of the workloads with TLS: P-256 (the default) or RSA of 2048 bits"))
+    parser.add_argument("--held", type=positive, metavar="N", help=(
+        "how many connections the workloads that hold some hold"))
     parser.add_argument("--quick", action="store_true",
                         help="one round of one second: shows that it works, no more")
     parser.add_argument("--out", metavar="FILE", help="the figures of every run, as JSON")
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 5)
     options.seconds = options.seconds or (1 if options.quick else 3)
-    options.servers = list(SERVERS)
     return options
 
 
@@ -199,11 +228,14 @@ def main():
         "rounds": options.rounds,
         "seconds": options.seconds,
         "load_average_before": os.getloadavg()[0],
+        "servers": options.servers,
     }
-    try:
-        figures = {name: run_rounds(name, options) for name in options.workloads}
-    except Failure as failure:
-        sys.exit(f"test/bench/run: {failure}")
+    with tempfile.TemporaryDirectory(prefix="gatepost-bench.") as folder:
+        options.pair = make_pair(folder, options.certificate)
+        try:
+            figures = {name: run_rounds(name, options) for name in options.workloads}
+        except Failure as failure:
+            sys.exit(f"test/bench/run: {failure}")
     if options.out:
         Path(options.out).write_text(json.dumps({**head, "runs": figures}, indent=1) + "\n")
     print(report.write(head, figures))

@@ -41,10 +41,12 @@ void load_prepare(struct load *load, const struct options *options)
 {
 	load->options = options;
 	buf_init(&load->hello, LINE_MAX_BYTES);
+	buf_init(&load->starttls, LINE_MAX_BYTES);
 	buf_init(&load->mail, LINE_MAX_BYTES);
 	buf_init(&load->data, LINE_MAX_BYTES);
 	buf_init(&load->quit, LINE_MAX_BYTES);
 	buf_printf(&load->hello, "EHLO %s\r\n", options->hello);
+	buf_printf(&load->starttls, "STARTTLS\r\n");
 	buf_printf(&load->mail, "MAIL FROM:<%s>\r\n", options->sender);
 	buf_printf(&load->data, "DATA\r\n");
 	buf_printf(&load->quit, "QUIT\r\n");
@@ -52,17 +54,20 @@ void load_prepare(struct load *load, const struct options *options)
 	write_body(&load->body, options->workload.size);
 	if (options->workload.hold == HOLD_IN_BODY)
 		buf_truncate(&load->body, buf_used(&load->body) / 2);
+	if (options->workload.tls != LOAD_TLS_NONE)
+		load->tls = channel_context(options->workload.tls_version);
 }
 
 void load_free(struct load *load)
 {
-	struct buf *bufs[] = { &load->hello, &load->mail, &load->data, &load->quit, &load->body,
-		&load->envelope };
+	struct buf *bufs[] = { &load->hello, &load->starttls, &load->mail, &load->data, &load->quit,
+		&load->body, &load->envelope };
 
 	for (size_t i = 0; i < sizeof(bufs) / sizeof(bufs[0]); i++)
 		buf_free(bufs[i]);
 	for (uint32_t i = 0; i < load->options->recipient_count; i++)
 		buf_free(&load->rcpt[i]);
+	channel_context_free(load->tls);
 	stats_free(&load->stats);
 }
 

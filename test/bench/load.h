@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/buf.h"
+#include "channel.h"
 #include "options.h"
 #include "stats.h"
 
@@ -13,9 +14,10 @@ struct load {
 	const struct options *options;
 	struct stats stats;
 	int epoll;
+	SSL_CTX *tls; /* NULL without TLS */
 
 	/* What is written, prepared once. */
-	struct buf hello, mail, data, quit, body;
+	struct buf hello, starttls, mail, data, quit, body;
 	struct buf rcpt[RECIPIENTS_MAX];
 	struct buf envelope; /* MAIL, all RCPTs and DATA */
 

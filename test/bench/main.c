@@ -127,6 +127,7 @@ static void prepare_process(void)
 
 	signal(SIGINT, interrupt);
 	signal(SIGTERM, interrupt);
+	signal(SIGPIPE, SIG_IGN); /* OpenSSL writes without MSG_NOSIGNAL */
 	getrlimit(RLIMIT_NOFILE, &files);
 	files.rlim_cur = files.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &files);

@@ -40,9 +40,11 @@ def cpu_seconds(pid):
     return sum(sum(map(int, fields[11:15])) for fields in _tree(pid).values()) / TICKS
 
 
-def rss_kib(pid):
-    """Resident memory of a process and its children."""
-    return sum(int(fields[21]) for fields in _tree(pid).values()) * PAGE_KIB
+def memory_kib(pid):
+    """Resident memory of a process and its children: all of it, and what is no file's."""
+    every = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in _tree(pid)]
+    return tuple(sum(int(re.search(rf"^{key}:\s+(\d+)", text, re.MULTILINE)[1]) for text in every)
+                 for key in ("Rss", "Anonymous"))
 
 
 # ---- The machine

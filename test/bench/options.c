@@ -29,6 +29,29 @@ static bool set_workload(struct options *options, struct str value)
 	return workload != NULL;
 }
 
+static bool set_tls(struct options *options, struct str value)
+{
+	static const char *const modes[] = {
+		[LOAD_TLS_NONE] = "none",
+		[LOAD_TLS_STARTTLS] = "starttls",
+		[LOAD_TLS_IMPLICIT] = "implicit",
+	};
+
+	for (unsigned i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		if (!str_eq(value, str_from(modes[i])))
+			continue;
+		options->workload.tls = (enum load_tls)i;
+		return true;
+	}
+	return false;
+}
+
+static bool set_tls_version(struct options *options, struct str value)
+{
+	options->workload.tls_version = str_eq(value, STR("1.2")) ? 12 : 13;
+	return str_eq(value, STR("1.2")) || str_eq(value, STR("1.3"));
+}
+
 static bool set_u32(struct str value, uint64_t max, uint32_t *number)
 {
 	uint64_t wide;
@@ -98,9 +121,11 @@ static const struct row {
 	{ "workload", "NAME", set_workload, "what to do; give it before what changes it" },
 	{ "target", "ADDRESS:PORT", set_target, "the server" },
 	{ "proxy", "VERSION", set_proxy, "send a PROXY header: none, v1 or v2" },
+	{ "tls", "MODE", set_tls, "none, starttls or implicit" },
+	{ "tls-version", "VERSION", set_tls_version, "1.2 or 1.3 and no other" },
 	{ "connections", "N", set_connections, "at a time" },
 	{ "per-connection", "N", set_per_connection, "messages on each connection" },
-	{ "messages", "N", set_messages, "stop after so many (W5: connections)" },
+	{ "messages", "N", set_messages, "stop after so many (W5, W6h: connections)" },
 	{ "seconds", "N", set_seconds, "stop after, or hold for, so many seconds; default 10" },
 	{ "size", "BYTES", set_size, "of each message" },
 	{ "rcpt", "ADDRESS", add_recipient, "repeatable; default bench@example.com" },
@@ -119,9 +144,10 @@ static void print_help(void)
 
 	puts("smtp-load: loads an SMTP server and says how it fared, as one line of JSON. Any "
 	     "reply that\n"
-	     "is not the expected one is an error; with errors the exit code is 1. W4 and W8 "
-	     "print\n"
-	     "{\"holding\":N} when all connections are where they should be, and hold them.\n\n"
+	     "is not the expected one is an error; with errors the exit code is 1. Those that "
+	     "hold\n"
+	     "connections print {\"holding\":N} when all are where they should be.\n\n"
+	     "Under TLS every certificate is believed, and every handshake is a full one.\n"
 	     "Latency is from MAIL to the reply behind the final dot (W5: from connect to that of "
 	     "QUIT).\n"
 	     "PROXY headers name 198.51.100.1 to .254 in turn as the client.\n\nOptions:");

@@ -2,16 +2,9 @@
 
 from statistics import median
 
-WHAT = {
-    "W1": "one message of 4 KiB a connection, 50 connections at a time",
-    "W2": "100 messages of 4 KiB a connection, 20 connections",
-    "W2p": "as W2, the client pipelines MAIL, RCPT and DATA",
-    "W3": "messages of 10 MiB, 4 connections",
-    "W4": "1000 idle connections after EHLO",
-    "W5": "connect, PROXY header, banner, QUIT; 50 at a time",
-    "W7": "one connection, one message of 4 KiB at a time",
-    "W8": "200 connections stopped half way through a message of 1 MiB",
-}
+from servers import SERVERS
+from workloads import WORKLOADS
+
 PEER = "HAProxy"
 
 
@@ -56,13 +49,35 @@ def differences(runs, others, key):
 
 # ---- Tables
 
+def columns_of(name):
+    is_tls = WORKLOADS[name].tls != "off"
+    if WORKLOADS[name].sends:
+        yield from (("messages/s", "messages_per_second"),
+                    ("connections/s", "connections_per_second"), ("MB/s", "megabytes_per_second"))
+    else:
+        yield "connections/s", "connections_per_second"
+    yield from (("p50 µs", "p50_us"), ("p99 µs", "p99_us"))
+    if is_tls:
+        yield "handshake p50 µs", "handshake_p50_us"
+    unit = "message" if WORKLOADS[name].sends else "connection"
+    yield f"CPU µs a {unit}", "cpu_us"
+
+
+def noise(runs):
+    foreign = [run["foreign_share"] * 100 for own in runs.values() for run in own]
+    return (f"Other processes, interrupts outside any process and the hypervisor took "
+            f"{median(foreign):.1f} % of the machine meanwhile (median; at most "
+            f"{max(foreign):.1f} %).")
+
+
+def tls_of(runs):
+    """All agreed upon the same."""
+    seen = next(iter(runs.values()))[0]["tls"]
+    return f"{seen}; full handshakes only." if seen else ""
+
+
 def timed(name, runs):
-    unit = "connection" if name == "W5" else "message"
-    columns = [("messages/s", "messages_per_second"), ("connections/s", "connections_per_second"),
-               ("MB/s", "megabytes_per_second"), ("p50 µs", "p50_us"), ("p99 µs", "p99_us"),
-               (f"CPU µs a {unit}", "cpu_us")]
-    if name == "W5":
-        columns = [column for column in columns if column[0] not in ("messages/s", "MB/s")]
+    columns = list(columns_of(name))
     heads = ["", *(head for head, _ in columns)]
     heads += ["throughput, HAProxy = 1", "CPU, HAProxy = 1"]
     if name == "W7":
@@ -70,36 +85,36 @@ def timed(name, runs):
     rows = []
     for server, own in runs.items():
         row = [server, *(number(middle(own, key)) for _, key in columns)]
-        row += [ratios(own, runs[PEER], key) for key in ("throughput", "cpu_us")]
+        row += [ratios(own, runs.get(PEER, []), key) for key in ("throughput", "cpu_us")]
         if name == "W7":
-            row.append(differences(own, runs["direct"], "p50_us"))
+            row.append(differences(own, runs.get("direct", []), "p50_us"))
         rows.append(row)
-    foreign = [run["foreign_share"] * 100 for own in runs.values() for run in own]
-    noise = (f"Other processes, interrupts outside any process and the hypervisor took "
-             f"{median(foreign):.1f} % of the machine meanwhile (median; at most "
-             f"{max(foreign):.1f} %).")
-    return table(heads, rows) + "\n\n" + noise
+    return table(heads, rows) + "\n\n" + " ".join(filter(None, [tls_of(runs), noise(runs)]))
 
 
 def held(_, runs):
-    heads = ["", "RSS, KiB a connection", "RSS, HAProxy = 1", "TCP sockets, all ends",
+    heads = ["", "RSS, KiB a connection", "of that anonymous", "RSS, HAProxy = 1", "TCP sockets, all ends",
              "their kernel memory, KiB a connection", "more than direct"]
-    rows = [[server, number(middle(own, "rss_kib")), ratios(own, runs[PEER], "rss_kib"),
+    rows = [[server, number(middle(own, "rss_kib")), number(middle(own, "anonymous_kib")),
+             ratios(own, runs.get(PEER, []), "rss_kib"),
              number(middle(own, "sockets"), 1), number(middle(own, "kernel_kib")),
-             differences(own, runs["direct"], "kernel_kib")] for server, own in runs.items()]
-    return table(heads, rows)
+             differences(own, runs.get("direct", []), "kernel_kib")]
+            for server, own in runs.items()]
+    connections = next(iter(runs.values()))[0]["connections"]
+    return table(heads, rows) + "\n\n" + " ".join(
+        filter(None, [f"{connections} connections.", tls_of(runs)]))
 
 
-def overview(figures):
+def overview(figures, servers):
     """Throughput and, in brackets, CPU time beside HAProxy: medians."""
-    names = [name for name, runs in figures.items() if "cpu_us" in runs[PEER][0]]
+    names = [name for name in figures if not WORKLOADS[name].holds]
     rows = []
-    for server in figures[names[0]] if names else []:
+    for server in servers:
         row = [server]
         for name in names:
-            own, peer = figures[name][server], figures[name][PEER]
+            own, peer = (figures[name].get(each, []) for each in (server, PEER))
             pair = [ratios(own, peer, key).split(" ")[0] for key in ("throughput", "cpu_us")]
-            row.append("{} ({})".format(*pair))
+            row.append("–" if pair[0] == "–" else "{} ({})".format(*pair))
         rows.append(row)
     return table(["", *names], rows) if names else ""
 
@@ -113,17 +128,17 @@ def preamble(head):
         f"Rounds: {head['rounds']}, of {head['seconds']} s a run; load average before: "
         f"{head['load_average_before']:.2f}. Figures are medians of the rounds, ratios are taken "
         "within a round: median (least–most). gatepost: one process, default plan, JSON log to a "
-        "file, reverse DNS off; `identity` is the backend's setting. HAProxy: TCP mode, "
-        "one thread, no log. All get a PROXY header of version 2.", "",
+        "file, reverse DNS off. HAProxy: TCP mode, no log. All get a PROXY header of version 2.",
+        "", *(f"* {name}: {SERVERS[name].what}" for name in head["servers"]), "",
         "smtp-load saw no error in any run, and the sink took exactly the messages that were "
         "acknowledged."])
 
 
 def write(head, figures):
     parts = [preamble(head)]
-    if overview(figures):
-        parts += ["### Throughput (CPU time) beside HAProxy", overview(figures)]
+    if overview(figures, head["servers"]):
+        parts += ["### Throughput (CPU time) beside HAProxy", overview(figures, head["servers"])]
     for name, runs in figures.items():
-        is_timed = "cpu_us" in runs[PEER][0]
-        parts += [f"### {name}: {WHAT[name]}", (timed if is_timed else held)(name, runs)]
+        row = WORKLOADS[name]
+        parts += [f"### {name}: {row.what}", (held if row.holds else timed)(name, runs)]
     return "\n\n".join(parts)

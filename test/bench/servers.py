@@ -7,15 +7,25 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 STARTED_WITHIN = 10
 STOPPED_WITHIN = 20
 ENDS = {0, -signal.SIGTERM, 128 + signal.SIGTERM}  # what becomes of a program after SIGTERM
 
+# The protocol of gatepost (src/net/tls.c), nothing to resume sessions with on either side.
+HAPROXY_TLS = (
+    " ssl crt {pem} ssl-min-ver TLSv1.2 curves X25519:P-256:P-384 no-tls-tickets"
+    " ciphersuites TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
+    " ciphers ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:"
+    "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
+    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305")
+
 HAPROXY = """
 global
 	nbthread 1
 	maxconn 9000
+	tune.ssl.cachesize 0
 defaults
 	mode tcp
 	backlog 4096
@@ -23,7 +33,7 @@ defaults
 	timeout client 10m
 	timeout server 10m
 listen smtp
-	bind fd@{listen_fd} accept-proxy
+	bind fd@{listen_fd} accept-proxy{tls}
 	server sink {sink} send-proxy-v2
 """
 
@@ -35,12 +45,13 @@ listeners:
     bind: ["127.0.0.1:0"]
     proxy: required
     trusted_proxies: [127.0.0.1]
+    tls: {tls}
 relay:
   domains: [example.com]
 backends:
   - name: sink
     servers: ["{sink}"]
-    identity: {identity}
+    {backend}
 limits:
   transactions: 1000000000
   connections_per_client: 0
@@ -116,22 +127,46 @@ class Sink(Process):
         return sum(line.get("messages", 0) for line in _lines(self.output))
 
 
+class Pair(NamedTuple):
+    """Certificate and key, made for one run of the comparison."""
+    certificate: Path
+    key: Path
+    both: Path
+
+
+KINDS = {"ecdsa": ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["rsa:2048"]}
+
+
+def make_pair(folder, kind):
+    folder = Path(folder)
+    pair = Pair(folder / "mx.pem", folder / "mx.key", folder / "mx.both")
+    subprocess.run(["openssl", "req", "-x509", "-nodes", "-days", "2", "-subj",
+                    "/CN=mx1.example.com", "-newkey", *KINDS[kind], "-keyout", pair.key, "-out",
+                    pair.certificate], stdin=subprocess.DEVNULL, capture_output=True, check=True)
+    pair.both.write_bytes(pair.certificate.read_bytes() + pair.key.read_bytes())
+    return pair
+
+
 class Haproxy(Process):
     """In TCP mode; it is given a socket, as it does not say which port it got."""
 
-    def __init__(self, folder, sink):
+    def __init__(self, folder, sink, tls, pair):
         with socket.create_server(("127.0.0.1", 0), backlog=4096) as listener:
             self.address = "127.0.0.1:%d" % listener.getsockname()[1]
             config = folder / "haproxy.cfg"
-            config.write_text(HAPROXY.format(listen_fd=listener.fileno(), sink=sink.address))
+            end = HAPROXY_TLS.format(pem=pair.both) if tls != "off" else ""
+            config.write_text(HAPROXY.format(listen_fd=listener.fileno(), sink=sink.address,
+                                             tls=end))
             super().__init__("haproxy", folder, ["haproxy", "-db", "-f", str(config)],
                              pass_fds=[listener.fileno()])
 
 
 class Gatepost(Process):
-    def __init__(self, folder, sink, identity):
+    def __init__(self, folder, sink, tls, pair, backend):
         config = folder / "gatepost.yaml"
-        config.write_text(GATEPOST.format(sink=sink.address, identity=identity, folder=folder))
+        files = f", certificate: {pair.certificate}, key: {pair.key}" if tls != "off" else ""
+        config.write_text(GATEPOST.format(sink=sink.address, backend=backend, folder=folder,
+                                          tls="{mode: \"" + tls + "\"" + files + "}"))
         super().__init__("gatepost", folder, [os.environ["GATEPOST"], "-f", str(config)])
         self.log = folder / "gatepost.log"
         self.wait_for(lambda: any(line["event"] == "started" for line in _lines(self.log)))
@@ -148,29 +183,40 @@ class Direct:
         pass
 
 
-# name: what the sink expects, and what stands in front of it
+class Server(NamedTuple):
+    what: str                  # for the reader
+    sink: str                  # which PROXY header the sink expects
+    backend: str = ""          # gatepost: settings of the backend, as YAML
+    has_tls: bool = True
+
+
 SERVERS = {
-    "direct": ("v2", lambda folder, sink: Direct(sink)),
-    "HAProxy": ("v2", Haproxy),
-    "gatepost, identity none": (
-        "none", lambda folder, sink: Gatepost(folder, sink, "none")),
-    "gatepost, identity proxy-v2": (
-        "v2", lambda folder, sink: Gatepost(folder, sink, "proxy-v2")),
+    "direct": Server("no proxy: the client talks to the mail server", "v2", has_tls=False),
+    "HAProxy": Server("TCP mode, one thread, PROXY header to the mail server", "v2"),
+    "gatepost": Server("identity none", "none", "identity: none"),
+    "gatepost proxy-v2": Server("identity proxy-v2", "v2", "identity: proxy-v2"),
 }
+
+
+def start(name, folder, sink, tls, pair):
+    if name == "direct":
+        return Direct(sink)
+    if name == "HAProxy":
+        return Haproxy(folder, sink, tls, pair)
+    return Gatepost(folder, sink, tls, pair, SERVERS[name].backend)
 
 
 class Setup:
     """One server with a sink of its own, as a context."""
 
-    def __init__(self, name, folder):
-        self._name, self._folder = name, Path(folder)
+    def __init__(self, name, folder, tls="off", pair=None):
+        self._name, self._folder, self._tls, self._pair = name, Path(folder), tls, pair
         self.sink = self.server = None
 
     def __enter__(self):
-        proxy, make = SERVERS[self._name]
-        self.sink = Sink(self._folder, proxy)
+        self.sink = Sink(self._folder, SERVERS[self._name].sink)
         try:
-            self.server = make(self._folder, self.sink)
+            self.server = start(self._name, self._folder, self.sink, self._tls, self._pair)
         except BaseException:
             self.sink.stop()
             raise

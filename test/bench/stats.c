@@ -73,6 +73,15 @@ static void put_rates(struct json *json, const struct stats *stats)
 		json, "megabytes_per_second", (uint64_t)((double)stats->bytes / 1e6 / seconds));
 }
 
+static void put_tls(struct json *json, struct stats *stats)
+{
+	if (stats->handshakes.count == 0)
+		return;
+	json_key_str(json, "tls", stats->tls);
+	json_key_uint(json, "handshakes", stats->handshakes.count);
+	put_samples(json, "handshake_us", &stats->handshakes);
+}
+
 static void put_replies(struct json *json, const struct stats *stats)
 {
 	char code[8];
@@ -114,6 +123,7 @@ void stats_print(struct stats *stats, const struct options *options)
 	put_rates(&json, stats);
 	put_samples(&json, "latency_us", &stats->latency);
 	put_samples(&json, "greeting_us", &stats->greetings);
+	put_tls(&json, stats);
 	put_replies(&json, stats);
 	put_errors(&json, stats);
 	json_object_end(&json);
@@ -127,4 +137,5 @@ void stats_free(struct stats *stats)
 		buf_free(&stats->first_errors[i]);
 	free(stats->latency.us);
 	free(stats->greetings.us);
+	free(stats->handshakes.us);
 }

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/str.h"
+#include "channel.h"
 #include "options.h"
 
 #define ERRORS_KEPT 5
@@ -19,9 +20,12 @@ struct samples {
 struct stats {
 	uint64_t started_us, ended_us; /* ended: the last thing that was completed */
 	uint64_t messages, connections, bytes;
-	uint64_t replies[1000];   /* by code; 0: no reply at all */
-	struct samples latency;   /* microseconds */
-	struct samples greetings; /* from connect to banner */
+	uint64_t replies[1000];    /* by code; 0: no reply at all */
+	struct samples latency;    /* microseconds */
+	struct samples greetings;  /* from connect to banner */
+	struct samples handshakes; /* of TLS, all of them full */
+	char tls_text[CHANNEL_TEXT_MAX];
+	struct str tls; /* what the first one agreed upon */
 	uint64_t errors;
 	struct buf first_errors[ERRORS_KEPT];
 };

@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e" / "support"))
 from backend import Backend  # noqa: E402
+from tls import Authority  # noqa: E402
+from tlsbackend import TlsBackend  # noqa: E402
 
 
 def load(backend, *options):
@@ -44,6 +47,68 @@ def test_messages_arrive_whole(workload, options, messages, connections, size):
         assert len({message["sha256"] for message in taken}) == 1
         assert len(taken[0]["rcpts"]) == max(1, options.count("--rcpt"))
         assert backend.violations() == []
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tls")).make("mx", names=["mx.example.com"])
+
+
+@pytest.mark.parametrize("workload, mode, options, messages, connections", [
+    ("W6", "starttls", ["--messages", "12"], 12, 12),
+    ("W6i", "implicit", ["--messages", "12"], 12, 12),
+    ("W6i", "implicit", ["--messages", "5", "--tls-version", "1.2"], 5, 5),
+    ("W6h", "implicit", ["--messages", "12"], 0, 12),
+    ("W6m", "implicit", ["--messages", "40", "--connections", "1", "--per-connection", "10"],
+     40, 4),
+    ("W3", "implicit", ["--tls", "implicit", "--messages", "1", "--connections", "1", "--size",
+                        "1048576"], 1, 1),
+])
+def test_tls(pair, workload, mode, options, messages, connections):
+    """The server gives tickets, so that a client that wanted to could resume."""
+    with TlsBackend(pair, mode) as server:
+        code, (result,) = load(server, "--workload", workload, *options)
+        assert code == 0, result
+        assert (result["messages"], result["connections"]) == (messages, connections)
+        assert result["handshakes"] == connections
+        version = "TLSv1.2" if "1.2" in options else "TLSv1.3"
+        assert result["tls"].startswith(version)
+        assert result["tls"].endswith("certificate EC 256")
+        assert len(server.sessions) == connections
+        assert {(session.tls["version"], session.tls["reused"])
+                for session in server.sessions} == {(version, False)}
+        taken = [message for session in server.sessions for message in session.messages]
+        assert len(taken) == messages
+        assert len(set(taken)) == (1 if messages else 0)
+        if mode == "starttls":
+            assert all(session.verbs(is_tls=False) == ["EHLO", "STARTTLS"]
+                       for session in server.sessions)
+
+
+@pytest.mark.parametrize("workload, version", [("W4t", "TLSv1.3"), ("W4t12", "TLSv1.2")])
+def test_connections_are_held_under_tls(pair, workload, version):
+    with TlsBackend(pair, "implicit") as server:
+        code, (holding, result) = load(server, "--workload", workload, "--connections", "20",
+                                       "--seconds", "1")
+        assert code == 0, result
+        assert holding == {"holding": 20}
+        assert result["handshakes"] == 20
+        assert result["tls"].startswith(version)
+        assert {tuple(session.verbs()) for session in server.sessions} == {("EHLO",)}
+
+
+@pytest.mark.parametrize("fault, first", [
+    ({"handshake": "close"}, "TLS handshake: "),
+    ({"handshake": "plaintext"}, "TLS handshake: "),
+    ({"answer": b"454 4.7.0 not now\r\n"}, "STARTTLS: 454 4.7.0 not now"),
+    ({"newest": ssl.TLSVersion.TLSv1_2}, "TLS handshake: "),
+    ({"on_mail": b"451 4.3.0 busy\r\n"}, "MAIL: 451 4.3.0 busy"),
+])
+def test_trouble_under_tls_is_an_error(pair, fault, first):
+    with TlsBackend(pair, **fault) as server:
+        code, (result,) = load(server, "--workload", "W6", "--messages", "2")
+        assert code == 1
+        assert result["unexpected"][0].startswith(first), result
 
 
 def test_connections_only():

@@ -1,6 +1,6 @@
 /*
  * What to do to the server: the workloads, as rows. Options of the command line change single
- * values. W6, which needs TLS, is not among them.
+ * values.
  */
 #ifndef BENCH_WORKLOAD_H
 #define BENCH_WORKLOAD_H
@@ -13,6 +13,8 @@
 
 #define ALL_MESSAGES UINT32_MAX
 
+enum load_tls { LOAD_TLS_NONE, LOAD_TLS_STARTTLS, LOAD_TLS_IMPLICIT };
+
 enum hold { HOLD_NOTHING, HOLD_AFTER_HELLO, HOLD_IN_BODY };
 
 struct workload {
@@ -24,6 +26,8 @@ struct workload {
 	bool says_hello;
 	bool pipelines; /* MAIL, RCPT and DATA in one write */
 	enum hold hold;
+	enum load_tls tls;
+	int tls_version; /* 12, 13; 0: what the two agree upon */
 };
 
 /* NULL when there is none of that name. */
