@@ -32,12 +32,12 @@ enum smtp_extension {
 	SMTP_EXT_SMTPUTF8 = 1 << 3,
 	SMTP_EXT_DSN = 1 << 4,
 	SMTP_EXT_ENHANCEDSTATUSCODES = 1 << 5,
-	SMTP_EXT_CHUNKING = 1 << 6,
+	SMTP_EXT_CHUNKING = 1 << 6, /* of backends only */
 	SMTP_EXT_STARTTLS = 1 << 7,
 	SMTP_EXT_AUTH = 1 << 8,
 	SMTP_EXT_LIMITS = 1 << 9,
-	SMTP_EXT_XCLIENT = 1 << 10,
-	SMTP_EXT_XFORWARD = 1 << 11,
+	SMTP_EXT_XCLIENT = 1 << 10,  /* of backends only */
+	SMTP_EXT_XFORWARD = 1 << 11, /* likewise */
 };
 
 enum smtp_params_fault {

@@ -152,7 +152,8 @@ void smtp_client_rcpt(struct smtp_client *client, const struct recipient *recipi
 void smtp_client_data(struct smtp_client *client);
 /*
  * The message has been sent by the owner; this is the final dot. It has one final reply; with LMTP
- * (RFC 2033 section 4.2) one for each recipient that was answered 2xx, in their order.
+ * (RFC 2033 section 4.2) one for each recipient that was answered 2xx, in their order, unless the
+ * server says 421 and goes.
  */
 void smtp_client_dot(struct smtp_client *client);
 

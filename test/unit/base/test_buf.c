@@ -53,6 +53,24 @@ static void queues(void **state)
 	assert_int_equal(buf.max, 10);
 }
 
+static void in_memory_of_the_caller(void **state)
+{
+	char memory[8];
+	struct buf buf = buf_on(memory, sizeof(memory));
+
+	(void)state;
+	assert_true(buf_write(&buf, STR("abcd")));
+	assert_false(buf_write(&buf, STR("efghi")));
+	assert_true(buf_printf(&buf, "%d", 4567));
+	assert_int_equal(buf_room(&buf), 0);
+	assert_memory_equal(memory, "abcd4567", 8);
+	buf_truncate(&buf, 7);
+	buf_consume(&buf, 2);
+	assert_true(buf_write(&buf, STR("xyz")));
+	assert_holds(&buf, STR("cd456xyz"));
+	assert_ptr_equal(buf.data, memory);
+}
+
 static void refuses_whole_what_does_not_fit(void **state)
 {
 	struct buf buf;
@@ -183,6 +201,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_idle_one_has_no_memory),
 		cmocka_unit_test(queues),
+		cmocka_unit_test(in_memory_of_the_caller),
 		cmocka_unit_test(refuses_whole_what_does_not_fit),
 		cmocka_unit_test(a_maximum_of_zero_takes_nothing),
 		cmocka_unit_test(memory_never_exceeds_the_maximum),

@@ -306,6 +306,33 @@ static void test_xtext(void **state)
 	assert_false(smtp_is_xtext(STR("\0")));
 }
 
+static void test_writing_xtext(void **state)
+{
+	static const struct {
+		struct str text, xtext;
+	} rows[] = {
+		{ STR_INIT(""), STR_INIT("") },
+		{ STR_INIT("!bob@example.org~"), STR_INIT("!bob@example.org~") },
+		{ STR_INIT("a+b=c d"), STR_INIT("a+2Bb+3Dc+20d") },
+		{ STR_INIT("\0\x7f\r\n"), STR_INIT("+00+7F+0D+0A") },
+		{ STR_INIT("\xc3\xa4\xff"), STR_INIT("+C3+A4+FF") },
+	};
+	char memory[32];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		/* In just the room it needs; with less nothing is written. */
+		for (size_t room = 0; room <= rows[i].xtext.n; room++) {
+			struct buf out = buf_on(memory, room);
+			bool fits = smtp_write_xtext(&out, guard_put(&guard, rows[i].text));
+			assert_int_equal(fits, room == rows[i].xtext.n);
+			assert_int_equal(buf_used(&out), fits ? room : 0);
+		}
+		assert_memory_equal(memory, rows[i].xtext.p, rows[i].xtext.n);
+		assert_true(smtp_is_xtext(rows[i].xtext));
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -316,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_prints_what_is_offered),
 		cmocka_unit_test(test_longest),
 		cmocka_unit_test(test_xtext),
+		cmocka_unit_test(test_writing_xtext),
 	};
 
 	guard = guard_make(4096);

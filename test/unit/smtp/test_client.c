@@ -1,137 +1,9 @@
 #include "smtp/client.h"
 
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 #include "proto/smtp_params.h"
-
-#define SERVER_EHLO \
-	"250-mta.example.net\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-DSN\r\n250 SIZE 1000\r\n"
-
-/* A client, what it sent, and what it told its owner: "EHLO 250", "broken why", "broken why 421". */
-struct talk {
-	struct smtp_client client;
-	struct buf input, sent, told;
-	bool is_byte_by_byte;
-	enum smtp_client_step on_answer; /* another MAIL is sent from inside the answer to this */
-	bool sends_on_answer;
-};
-
-static void on_send(void *ctx, struct str bytes)
-{
-	struct talk *talk = ctx;
-
-	assert_true(bytes.n >= 3 && bytes.p[bytes.n - 2] == '\r' && bytes.p[bytes.n - 1] == '\n');
-	buf_write(&talk->sent, bytes);
-}
-
-static void send_mail(struct talk *talk)
-{
-	struct transaction transaction = { .mail_from.address = STR_INIT("a@example.org") };
-
-	smtp_client_mail(&talk->client, &transaction);
-}
-
-static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)
-{
-	struct talk *talk = ctx;
-
-	buf_printf(&talk->told, "%s %d\n", smtp_client_step_word(step), reply->code);
-	if (talk->sends_on_answer && talk->on_answer == step)
-		send_mail(talk);
-}
-
-static void on_broken(void *ctx, const char *why, const struct smtp_reply *reply)
-{
-	struct talk *talk = ctx;
-
-	buf_printf(&talk->told, "broken %s", why);
-	if (reply != NULL)
-		buf_printf(&talk->told, " %d", reply->code);
-	buf_write(&talk->told, STR("\n"));
-}
-
-static const struct smtp_client_port port = {
-	.send = on_send,
-	.answered = on_answered,
-	.broken = on_broken,
-};
-
-static void talk_open(struct talk *talk, bool is_byte_by_byte)
-{
-	memset(talk, 0, sizeof(*talk));
-	talk->is_byte_by_byte = is_byte_by_byte;
-	buf_init(&talk->input, 1 << 20);
-	buf_init(&talk->sent, 1 << 20);
-	buf_init(&talk->told, 1 << 20);
-	smtp_client_init(&talk->client, STR("mx.example.net"), &port, talk);
-}
-
-static void talk_close(struct talk *talk)
-{
-	smtp_client_free(&talk->client);
-	buf_free(&talk->input);
-	buf_free(&talk->sent);
-	buf_free(&talk->told);
-}
-
-/* In memory of exactly its size, so that the sanitizer sees a read behind it. */
-static void feed(struct talk *talk)
-{
-	struct str view = buf_view(&talk->input);
-
-	if (talk->client.is_broken)
-		return;
-	char *copy = malloc(view.n + 1);
-	memcpy(copy, view.p, view.n);
-	size_t taken = smtp_client_feed(&talk->client, str_make(copy, view.n));
-	free(copy);
-	assert_true(taken <= view.n);
-	buf_consume(&talk->input, taken);
-}
-
-static void hear(struct talk *talk, struct str bytes)
-{
-	size_t step = talk->is_byte_by_byte ? 1 : bytes.n;
-
-	for (size_t at = 0; at < bytes.n; at += step) {
-		assert_true(buf_write(&talk->input, str_range(bytes, at, at + step)));
-		feed(talk);
-	}
-}
-
-static void assert_text(struct buf *have, const char *wanted)
-{
-	struct str view = buf_view(have);
-	char *text = str_dup(view);
-
-	assert_string_equal(text, wanted);
-	free(text);
-	buf_truncate(have, 0);
-}
-
-static void talk_greet(struct talk *talk)
-{
-	hear(talk, STR("220 mta\r\n"));
-	hear(talk, STR(SERVER_EHLO));
-	assert_text(&talk->told, "EHLO 250\n");
-	buf_truncate(&talk->sent, 0);
-}
-
-static void send_rcpt(struct talk *talk)
-{
-	struct recipient recipient = { .path.address = STR_INIT("b@example.com") };
-
-	smtp_client_rcpt(&talk->client, &recipient);
-}
+#include "support/client_talk.h"
 
 /* ---- Greeting ----------------------------------------------------------------------------- */
 
@@ -170,9 +42,9 @@ static void test_greeting(void **state)
 		talk_open(&talk, i % 2);
 		assert_false(smtp_client_can_send(&talk.client));
 		while (rest.n > 0)
-			hear(&talk, str_cut(&rest, '|'));
-		assert_text(&talk.sent, rows[i / 2].sent);
-		assert_text(&talk.told, rows[i / 2].told);
+			talk_hear(&talk, str_cut(&rest, '|'));
+		talk_assert(&talk.sent, rows[i / 2].sent);
+		talk_assert(&talk.told, rows[i / 2].told);
 		assert_int_equal(talk.client.is_ready, rows[i / 2].is_ready);
 		assert_int_equal(smtp_client_can_send(&talk.client), rows[i / 2].is_ready);
 		assert_int_equal(talk.client.capabilities.extensions, rows[i / 2].extensions);
@@ -188,14 +60,14 @@ static void test_one_at_a_time_without_pipelining(void **state)
 
 	(void)state;
 	talk_open(&talk, false);
-	hear(&talk, STR("220 a\r\n"));
-	hear(&talk, STR("250 a\r\n"));
+	talk_hear(&talk, STR("220 a\r\n"));
+	talk_hear(&talk, STR("250 a\r\n"));
 	assert_true(smtp_client_can_send(&talk.client));
 	smtp_client_rset(&talk.client);
 	assert_false(smtp_client_can_send(&talk.client));
 	assert_int_equal(smtp_client_pending(&talk.client), 1);
 	assert_int_equal(smtp_client_step(&talk.client), SMTP_CLIENT_RSET);
-	hear(&talk, STR("250 Ok\r\n"));
+	talk_hear(&talk, STR("250 Ok\r\n"));
 	assert_true(smtp_client_can_send(&talk.client));
 	talk_close(&talk);
 }
@@ -206,22 +78,47 @@ static void test_the_window_of_pipelining(void **state)
 
 	(void)state;
 	talk_open(&talk, false);
-	talk_greet(&talk);
+	talk_greet(&talk, STR(SERVER_EHLO));
 	/* Twice, so that the ring goes round. */
 	for (int turn = 0; turn < 2; turn++) {
 		for (unsigned i = 0; i < SMTP_CLIENT_WINDOW; i++) {
 			assert_true(smtp_client_can_send(&talk.client));
-			send_rcpt(&talk);
+			talk_rcpt(&talk);
 			assert_int_equal(smtp_client_pending(&talk.client), i + 1);
 		}
 		assert_false(smtp_client_can_send(&talk.client));
-		hear(&talk, STR("250 Ok\r\n"));
+		talk_hear(&talk, STR("250 Ok\r\n"));
 		assert_true(smtp_client_can_send(&talk.client));
 		while (smtp_client_pending(&talk.client) > 0)
-			hear(&talk, STR("550 no\r\n"));
+			talk_hear(&talk, STR("550 no\r\n"));
 	}
 	assert_false(talk.client.is_broken);
 	talk_close(&talk);
+}
+
+/* RFC 2920 section 3.1: nothing goes behind the command that ends a group. */
+static void test_the_end_of_a_group(void **state)
+{
+	static void (*const last[])(
+		struct smtp_client * client) = { smtp_client_data, smtp_client_quit };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(last) / sizeof(last[0]); i++) {
+		struct talk talk;
+		talk_open(&talk, false);
+		talk_greet(&talk, STR(SERVER_EHLO));
+		smtp_client_rset(&talk.client);
+		talk_mail(&talk);
+		talk_rcpt(&talk);
+		assert_true(smtp_client_can_send(&talk.client));
+		last[i](&talk.client);
+		assert_false(smtp_client_can_send(&talk.client));
+		talk_hear(&talk, STR("250 a\r\n250 b\r\n250 c\r\n"));
+		assert_false(smtp_client_can_send(&talk.client));
+		talk_hear(&talk, STR("503 d\r\n"));
+		assert_true(smtp_client_can_send(&talk.client));
+		talk_close(&talk);
+	}
 }
 
 static void test_the_envelope(void **state)
@@ -255,14 +152,14 @@ static void test_the_envelope(void **state)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct talk talk;
 		talk_open(&talk, false);
-		hear(&talk, STR("220 a\r\n"));
-		hear(&talk, str_from(rows[i].ehlo));
+		talk_hear(&talk, STR("220 a\r\n"));
+		talk_hear(&talk, str_from(rows[i].ehlo));
 		buf_truncate(&talk.sent, 0);
 		smtp_client_mail(&talk.client, &transaction);
-		assert_text(&talk.sent, rows[i].mail);
-		hear(&talk, STR("250 Ok\r\n"));
+		talk_assert(&talk.sent, rows[i].mail);
+		talk_hear(&talk, STR("250 Ok\r\n"));
 		smtp_client_rcpt(&talk.client, &recipient);
-		assert_text(&talk.sent, rows[i].rcpt);
+		talk_assert(&talk.sent, rows[i].rcpt);
 		talk_close(&talk);
 	}
 }
@@ -291,9 +188,9 @@ static void test_the_longest_envelope(void **state)
 	memset(address, 'a', sizeof(address));
 	memset(xtext, 'x', sizeof(xtext));
 	talk_open(&talk, false);
-	hear(&talk, STR("220 a\r\n"));
-	hear(&talk, STR("250-a\r\n250-SIZE\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-"
-			"PIPELINING\r\n250 DSN\r\n"));
+	talk_hear(&talk, STR("220 a\r\n"));
+	talk_hear(&talk, STR("250-a\r\n250-SIZE\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-"
+			     "PIPELINING\r\n250 DSN\r\n"));
 	buf_truncate(&talk.sent, 0);
 	smtp_client_mail(&talk.client, &transaction);
 	smtp_client_rcpt(&talk.client, &recipient);
@@ -310,24 +207,24 @@ static void test_a_whole_message(void **state)
 	for (int i = 0; i < 2; i++) {
 		struct talk talk;
 		talk_open(&talk, i);
-		talk_greet(&talk);
-		send_mail(&talk);
-		send_rcpt(&talk);
-		send_rcpt(&talk);
+		talk_greet(&talk, STR(SERVER_EHLO));
+		talk_mail(&talk);
+		talk_rcpt(&talk);
+		talk_rcpt(&talk);
 		/* Replies of a group in one piece, or in many. */
-		hear(&talk, STR("250 Ok\r\n550-5.1.1 no\r\n550 5.1.1 such\r\n250 Ok\r\n"));
-		assert_text(&talk.told, "MAIL 250\nRCPT 550\nRCPT 250\n");
+		talk_hear(&talk, STR("250 Ok\r\n550-5.1.1 no\r\n550 5.1.1 such\r\n250 Ok\r\n"));
+		talk_assert(&talk.told, "MAIL 250\nRCPT 550\nRCPT 250\n");
 		smtp_client_data(&talk.client);
-		hear(&talk, STR("354 go\r\n"));
+		talk_hear(&talk, STR("354 go\r\n"));
 		smtp_client_dot(&talk.client);
 		assert_int_equal(smtp_client_step(&talk.client), SMTP_CLIENT_DOT);
-		hear(&talk, STR("250 2.0.0 queued\r\n"));
+		talk_hear(&talk, STR("250 2.0.0 queued\r\n"));
 		smtp_client_rset(&talk.client);
-		hear(&talk, STR("250 Ok\r\n"));
+		talk_hear(&talk, STR("250 Ok\r\n"));
 		smtp_client_quit(&talk.client);
-		hear(&talk, STR("221 Bye\r\n"));
-		assert_text(&talk.told, "DATA 354\nend of data 250\nRSET 250\nQUIT 221\n");
-		assert_text(&talk.sent, "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n"
+		talk_hear(&talk, STR("221 Bye\r\n"));
+		talk_assert(&talk.told, "DATA 354\nend of data 250\nRSET 250\nQUIT 221\n");
+		talk_assert(&talk.sent, "MAIL FROM:<a@example.org>\r\nRCPT TO:<b@example.com>\r\n"
 					"RCPT TO:<b@example.com>\r\nDATA\r\n.\r\nRSET\r\nQUIT\r\n");
 		talk_close(&talk);
 	}
@@ -342,27 +239,24 @@ static void bring_to(struct talk *talk, enum moment moment)
 	if (moment == AT_BANNER)
 		return;
 	if (moment == AT_EHLO) {
-		hear(talk, STR("220 a\r\n"));
+		talk_hear(talk, STR("220 a\r\n"));
 		return;
 	}
-	talk_greet(talk);
+	talk_greet(talk, STR(SERVER_EHLO));
 	if (moment == AT_REST)
 		return;
-	send_mail(talk);
+	talk_mail(talk);
 	if (moment == AT_GROUP)
-		send_rcpt(talk);
+		talk_rcpt(talk);
 	if (moment == AT_MAIL || moment == AT_GROUP)
 		return;
-	hear(talk, STR("250 Ok\r\n"));
+	talk_hear(talk, STR("250 Ok\r\n"));
 	smtp_client_data(&talk->client);
-	hear(talk, STR("354 go\r\n"));
+	talk_hear(talk, STR("354 go\r\n"));
 	if (moment == AT_DOT)
 		smtp_client_dot(&talk->client);
 	buf_truncate(&talk->told, 0);
 }
-
-#define SURPLUS "broken bytes behind the reply that was due\n"
-#define UNASKED "broken a reply that nobody asked for"
 
 static void test_what_breaks_it(void **state)
 {
@@ -412,10 +306,10 @@ static void test_what_breaks_it(void **state)
 		talk_open(&talk, false);
 		bring_to(&talk, rows[i / 2].moment);
 		talk.is_byte_by_byte = is_byte_by_byte;
-		hear(&talk, str_from(rows[i / 2].bytes));
+		talk_hear(&talk, str_from(rows[i / 2].bytes));
 		if (is_byte_by_byte && rows[i / 2].byte_by_byte != NULL)
 			wanted = rows[i / 2].byte_by_byte;
-		assert_text(&talk.told, wanted);
+		talk_assert(&talk.told, wanted);
 		if (talk.client.is_broken)
 			assert_false(smtp_client_can_send(&talk.client));
 		talk_close(&talk);
@@ -436,15 +330,27 @@ static void test_half_a_reply_too_early(void **state)
 	for (size_t i = 0; i < sizeof(firsts) / sizeof(firsts[0]); i++) {
 		struct talk talk;
 		talk_open(&talk, false);
-		talk_greet(&talk);
-		hear(&talk, str_from(firsts[i]));
-		assert_text(&talk.told, "");
-		send_mail(&talk);
-		hear(&talk, str_from(seconds[i]));
-		assert_text(&talk.told, UNASKED " 250\n");
+		talk_greet(&talk, STR(SERVER_EHLO));
+		talk_hear(&talk, str_from(firsts[i]));
+		talk_assert(&talk.told, "");
+		talk_mail(&talk);
+		talk_hear(&talk, str_from(seconds[i]));
+		talk_assert(&talk.told, UNASKED " 250\n");
 		assert_true(talk.client.is_broken);
 		talk_close(&talk);
 	}
+}
+
+static void mail_behind_ehlo(struct talk *talk, enum smtp_client_step step)
+{
+	if (step == SMTP_CLIENT_EHLO)
+		talk_mail(talk);
+}
+
+static void mail_behind_rcpt(struct talk *talk, enum smtp_client_step step)
+{
+	if (step == SMTP_CLIENT_RCPT)
+		talk_mail(talk);
 }
 
 /* The owner sends from inside the answer; bytes that stood behind the reply were too early for it. */
@@ -454,21 +360,19 @@ static void test_sending_from_inside_an_answer(void **state)
 
 	(void)state;
 	talk_open(&talk, false);
-	talk.sends_on_answer = true;
-	talk.on_answer = SMTP_CLIENT_EHLO;
-	hear(&talk, STR("220 a\r\n"));
-	hear(&talk, STR("250 a\r\n250 for MAIL\r\n"));
-	assert_text(&talk.told, "EHLO 250\n" SURPLUS);
+	talk.on_answer = mail_behind_ehlo;
+	talk_hear(&talk, STR("220 a\r\n"));
+	talk_hear(&talk, STR("250 a\r\n250 for MAIL\r\n"));
+	talk_assert(&talk.told, "EHLO 250\n" SURPLUS);
 	talk_close(&talk);
 	/* … also when it was not the last that was under way. */
 	talk_open(&talk, false);
-	talk_greet(&talk);
-	send_rcpt(&talk);
+	talk_greet(&talk, STR(SERVER_EHLO));
+	talk_rcpt(&talk);
 	smtp_client_rset(&talk.client);
-	talk.sends_on_answer = true;
-	talk.on_answer = SMTP_CLIENT_RCPT;
-	hear(&talk, STR("250 Ok\r\n250 Ok\r\n250 for MAIL\r\n"));
-	assert_text(&talk.told, "RCPT 250\nRSET 250\n" SURPLUS);
+	talk.on_answer = mail_behind_rcpt;
+	talk_hear(&talk, STR("250 Ok\r\n250 Ok\r\n250 for MAIL\r\n"));
+	talk_assert(&talk.told, "RCPT 250\nRSET 250\n" SURPLUS);
 	talk_close(&talk);
 }
 
@@ -482,10 +386,10 @@ static void test_lines_without_end(void **state)
 	for (int i = 0; i < 2; i++) {
 		struct talk talk;
 		talk_open(&talk, i);
-		hear(&talk, str_make(line, sizeof(line) - 1));
-		assert_text(&talk.told, "");
-		hear(&talk, str_make(line, 1));
-		assert_text(&talk.told, "broken a line or the reply is too long\n");
+		talk_hear(&talk, str_make(line, sizeof(line) - 1));
+		talk_assert(&talk.told, "");
+		talk_hear(&talk, str_make(line, 1));
+		talk_assert(&talk.told, "broken a line or the reply is too long\n");
 		talk_close(&talk);
 	}
 	/* A reply of many lines that does not end within the owner's buffer. */
@@ -498,10 +402,10 @@ static void test_lines_without_end(void **state)
 	memcpy(text + used, "220-", 4);
 	struct talk talk;
 	talk_open(&talk, false);
-	hear(&talk, str_make(text, sizeof(text) - 1));
-	assert_text(&talk.told, "");
-	hear(&talk, STR("x"));
-	assert_text(&talk.told, "broken a line or the reply is too long\n");
+	talk_hear(&talk, str_make(text, sizeof(text) - 1));
+	talk_assert(&talk.told, "");
+	talk_hear(&talk, STR("x"));
+	talk_assert(&talk.told, "broken a line or the reply is too long\n");
 	talk_close(&talk);
 }
 
@@ -512,171 +416,11 @@ static void test_broken_stays_broken(void **state)
 	(void)state;
 	talk_open(&talk, false);
 	bring_to(&talk, AT_MAIL);
-	hear(&talk, STR("x\r\n"));
+	talk_hear(&talk, STR("x\r\n"));
 	buf_truncate(&talk.told, 0);
 	assert_int_equal(smtp_client_feed(&talk.client, STR("250 Ok\r\n")), 0);
-	assert_text(&talk.told, "");
+	talk_assert(&talk.told, "");
 	talk_close(&talk);
-}
-
-/* ---- STARTTLS ----------------------------------------------------------------------------- */
-
-#define TLS_EHLO "250-mta\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250 STARTTLS\r\n"
-
-static void bring_to_starttls(struct talk *talk)
-{
-	talk_open(talk, false);
-	hear(talk, STR("220 mta\r\n"));
-	hear(talk, STR(TLS_EHLO));
-	assert_true(talk->client.capabilities.extensions & SMTP_EXT_STARTTLS);
-	buf_truncate(&talk->told, 0);
-	buf_truncate(&talk->sent, 0);
-	smtp_client_starttls(&talk->client);
-	assert_text(&talk->sent, "STARTTLS\r\n");
-	assert_int_equal(smtp_client_step(&talk->client), SMTP_CLIENT_STARTTLS);
-}
-
-static void test_starttls(void **state)
-{
-	struct talk talk;
-
-	(void)state;
-	for (int byte_by_byte = 0; byte_by_byte < 2; byte_by_byte++) {
-		bring_to_starttls(&talk);
-		talk.is_byte_by_byte = byte_by_byte;
-		hear(&talk, STR("220-go\r\n220 ahead\r\n"));
-		assert_text(&talk.told, "STARTTLS 220\n");
-		assert_int_equal(smtp_client_pending(&talk.client), 0);
-		/* Nothing of before counts; no banner comes. */
-		smtp_client_hello_again(&talk.client, STR("mx.example.net"));
-		assert_text(&talk.sent, "EHLO mx.example.net\r\n");
-		assert_false(smtp_client_can_send(&talk.client));
-		assert_false(talk.client.is_ready);
-		assert_int_equal(talk.client.capabilities.extensions, 0);
-		hear(&talk, STR("250-mta\r\n250 8BITMIME\r\n"));
-		assert_text(&talk.told, "EHLO 250\n");
-		assert_true(smtp_client_can_send(&talk.client));
-		assert_int_equal(talk.client.capabilities.extensions, SMTP_EXT_8BITMIME);
-		talk_close(&talk);
-	}
-}
-
-/* Refused, it leaves the dialogue where it was. */
-static void test_starttls_refused(void **state)
-{
-	struct talk talk;
-
-	(void)state;
-	bring_to_starttls(&talk);
-	hear(&talk, STR("454 4.7.0 not now\r\n"));
-	assert_text(&talk.told, "STARTTLS 454\n");
-	assert_true(smtp_client_can_send(&talk.client));
-	assert_true(talk.client.capabilities.extensions & SMTP_EXT_SMTPUTF8);
-	send_mail(&talk);
-	talk_close(&talk);
-}
-
-/* Plaintext behind the 220 would be taken for said under TLS: it breaks the dialogue, be it a whole
- * reply, a piece of one, or no reply at all. */
-static void test_surplus_behind_220(void **state)
-{
-	static const char *const surplus[] = { "250-mta\r\n250 AUTH PLAIN\r\n", "2", "250-mta\r\n",
-		"\r\n", "\x16\x03\x03", "220 ahead\r\n", "\n" };
-	struct talk talk;
-	char text[128];
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(surplus) / sizeof(surplus[0]); i++) {
-		bring_to_starttls(&talk);
-		snprintf(text, sizeof(text), "220 ahead\r\n%s", surplus[i]);
-		hear(&talk, str_from(text));
-		assert_text(&talk.told, "STARTTLS 220\n" SURPLUS);
-		assert_true(talk.client.is_broken);
-		assert_false(smtp_client_can_send(&talk.client));
-		talk_close(&talk);
-	}
-}
-
-/* A server that knows no EHLO under TLS gets HELO, and offers nothing. */
-static void test_helo_under_tls(void **state)
-{
-	struct talk talk;
-
-	(void)state;
-	bring_to_starttls(&talk);
-	hear(&talk, STR("220 ahead\r\n"));
-	smtp_client_hello_again(&talk.client, STR("mx.example.net"));
-	hear(&talk, STR("500 what\r\n"));
-	hear(&talk, STR("250 mta\r\n"));
-	assert_text(&talk.sent, "EHLO mx.example.net\r\nHELO mx.example.net\r\n");
-	assert_text(&talk.told, "STARTTLS 220\nHELO 250\n");
-	assert_int_equal(talk.client.capabilities.extensions, 0);
-	talk_close(&talk);
-}
-
-/* ---- Bugs of the owner -------------------------------------------------------------------- */
-
-static void send_too_much(struct talk *talk)
-{
-	send_mail(talk);
-	send_mail(talk);
-}
-
-static void dot_while_waiting(struct talk *talk)
-{
-	send_mail(talk);
-	smtp_client_dot(&talk->client);
-}
-
-static void send_before_greeting(struct talk *talk)
-{
-	talk_close(talk);
-	talk_open(talk, false);
-	send_mail(talk);
-}
-
-static void starttls_while_waiting(struct talk *talk)
-{
-	send_mail(talk);
-	smtp_client_starttls(&talk->client);
-}
-
-static void starttls_before_greeting(struct talk *talk)
-{
-	talk_close(talk);
-	talk_open(talk, false);
-	smtp_client_starttls(&talk->client);
-}
-
-static void hello_again_while_waiting(struct talk *talk)
-{
-	smtp_client_starttls(&talk->client);
-	smtp_client_hello_again(&talk->client, STR("mx.example.net"));
-}
-
-static void test_asserts(void **state)
-{
-	static void (*const bugs[])(struct talk * talk) = { send_too_much, dot_while_waiting,
-		send_before_greeting, starttls_while_waiting, starttls_before_greeting,
-		hello_again_while_waiting };
-
-	(void)state;
-	for (size_t i = 0; i < sizeof(bugs) / sizeof(bugs[0]); i++) {
-		pid_t child = fork();
-		if (child == 0) {
-			struct talk talk;
-			(void)!freopen("/dev/null", "w", stderr);
-			signal(SIGABRT, SIG_DFL); /* cmocka's handler would go on with its tests */
-			talk_open(&talk, false);
-			hear(&talk, STR("220 a\r\n"));
-			hear(&talk, STR("250 a\r\n"));
-			bugs[i](&talk);
-			_exit(0);
-		}
-		int status;
-		assert_int_equal(waitpid(child, &status, 0), child);
-		assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT);
-	}
 }
 
 int main(void)
@@ -685,6 +429,7 @@ int main(void)
 		cmocka_unit_test(test_greeting),
 		cmocka_unit_test(test_one_at_a_time_without_pipelining),
 		cmocka_unit_test(test_the_window_of_pipelining),
+		cmocka_unit_test(test_the_end_of_a_group),
 		cmocka_unit_test(test_the_envelope),
 		cmocka_unit_test(test_the_longest_envelope),
 		cmocka_unit_test(test_a_whole_message),
@@ -693,11 +438,6 @@ int main(void)
 		cmocka_unit_test(test_sending_from_inside_an_answer),
 		cmocka_unit_test(test_lines_without_end),
 		cmocka_unit_test(test_broken_stays_broken),
-		cmocka_unit_test(test_starttls),
-		cmocka_unit_test(test_starttls_refused),
-		cmocka_unit_test(test_surplus_behind_220),
-		cmocka_unit_test(test_helo_under_tls),
-		cmocka_unit_test(test_asserts),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
