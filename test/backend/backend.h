@@ -26,7 +26,8 @@ struct backend {
 	struct faults specials; /* recipients that misbehave by name */
 	struct record record;
 	struct maildir maildir;
-	struct buf banner;       /* NUL-terminated, as is */
+	struct buf extensions; /* as on the command line; NUL-terminated, as are */
+	struct buf banner;
 	struct buf greetings[2]; /* the EHLO reply; and without XCLIENT */
 	bool offers_pipelining;
 	bool offers_enhanced_codes;

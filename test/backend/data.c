@@ -1,5 +1,9 @@
 /* The body of a message, by DATA or by BDAT, and its end. */
+#include <stdlib.h>
+
+#include "base/xalloc.h"
 #include "session.h"
+#include "specials.h"
 
 static void sink_write(void *context, struct str bytes)
 {
@@ -28,20 +32,90 @@ static struct reply commit(struct session *s)
 	return (struct reply){ 250, "2.0.0", "Ok: taken" };
 }
 
-static void finish(struct session *s)
-{
-	struct reply reply = judge(s);
-	struct fault_choice choice = session_choose(s, AT_DOT);
+/* The final reply of one recipient, in SMTP of all. */
+struct final {
+	struct fault_choice choice;
+	struct reply reply;
+	bool is_granted;
+};
 
-	s->phase = PHASE_COMMAND;
-	if (reply_is_positive(&reply) && fault_grants(choice.fault, reply.code)) {
-		reply = commit(s);
+static struct final decide(struct session *s, struct fault *special)
+{
+	struct final final = { session_choose(s, AT_DOT), judge(s), false };
+
+	specials_join(&final.choice, special);
+	final.is_granted = reply_is_positive(&final.reply) &&
+			   fault_grants(final.choice.fault, final.reply.code);
+	return final;
+}
+
+static void answer_final(struct session *s, struct final *final)
+{
+	if (final->is_granted) {
 		struct fault_choice after = session_choose(s, AT_AFTER_DOT);
-		choice.fault = after.fault ? after.fault : choice.fault;
-		choice.delay = after.delay ? after.delay : choice.delay;
+		final->choice.fault = after.fault ? after.fault : final->choice.fault;
+		final->choice.delay = after.delay ? after.delay : final->choice.delay;
+	} else {
+		s->seen[AT_AFTER_DOT]++;
+	}
+	session_answer(s, AT_DOT, final->choice, final->reply);
+}
+
+static void finish_smtp(struct session *s)
+{
+	struct final final = decide(s, s->tx.special);
+
+	if (final.is_granted)
+		final.reply = commit(s);
+	transaction_reset(&s->tx);
+	answer_final(s, &final);
+}
+
+static bool decide_all(struct session *s, struct final *finals)
+{
+	struct str rest = buf_view(&s->tx.recipients);
+	bool is_wanted = false;
+
+	for (; rest.n > 0; finals++) {
+		struct str line = str_cut(&rest, '\n');
+		struct str address = str_cut(&line, '\0');
+		*finals = decide(s, specials_find(s->backend, AT_DOT, address));
+		transaction_grant(&s->tx, finals->is_granted);
+		is_wanted |= finals->is_granted;
+	}
+	return is_wanted;
+}
+
+static bool is_over(const struct session *s)
+{
+	return s->is_closing || s->is_resetting || s->is_dying || s->is_stalled || s->is_halved;
+}
+
+/* RFC 2033 section 4.2: a reply for each recipient, in their order. */
+static void finish_lmtp(struct session *s)
+{
+	unsigned count = s->tx.rcpts;
+	struct final *finals = xcalloc(count, sizeof(*finals));
+
+	if (decide_all(s, finals)) {
+		struct reply reply = commit(s);
+		for (unsigned i = 0; i < count; i++)
+			if (finals[i].is_granted)
+				finals[i].reply = reply;
 	}
 	transaction_reset(&s->tx);
-	session_answer(s, AT_DOT, choice, reply);
+	for (unsigned i = 0; i < count && !is_over(s); i++)
+		answer_final(s, &finals[i]);
+	free(finals);
+}
+
+static void finish(struct session *s)
+{
+	s->phase = PHASE_COMMAND;
+	if (s->backend->options.is_lmtp)
+		finish_lmtp(s);
+	else
+		finish_smtp(s);
 	session_be_idle(s);
 }
 

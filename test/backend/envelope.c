@@ -1,4 +1,5 @@
 /* MAIL and RCPT. */
+#include "specials.h"
 #include "verbs.h"
 
 /* ---- Paths and parameters --------------------------------------------------------------------- */
@@ -122,6 +123,8 @@ struct reply envelope_check_mail(struct session *s, struct command *command)
 {
 	if (!s->has_hello)
 		return REPLY(503, "5.5.1", "EHLO first");
+	if (s->backend->options.requires_auth && !s->identity.mechanism)
+		return REPLY(530, "5.7.0", "Authentication required");
 	if (s->tx.is_open)
 		return REPLY(503, "5.5.1", "There is a transaction already");
 	if (!read_path(command, STR("FROM:")))
@@ -159,4 +162,6 @@ struct reply envelope_check_rcpt(struct session *s, struct command *command)
 void envelope_apply_rcpt(struct session *s, const struct command *command)
 {
 	transaction_rcpt(&s->tx, command->path, command->params);
+	if (!s->tx.special)
+		s->tx.special = specials_find(s->backend, AT_DOT, command->path);
 }

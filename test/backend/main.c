@@ -10,6 +10,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "auth.h"
 #include "server.h"
 #include "specials.h"
 
@@ -23,7 +24,7 @@ void backend_die(void)
 /* "A,B=x" offers A and B. */
 static struct str find_extension(const struct backend *backend, struct str keyword)
 {
-	struct str list = str_from(backend->options.extensions);
+	struct str list = str_from(backend->extensions.data);
 
 	while (list.n > 0) {
 		struct str entry = str_cut(&list, ',');
@@ -49,7 +50,7 @@ struct str backend_extension(const struct backend *backend, struct str keyword)
 
 static void write_greeting(struct backend *backend, struct buf *greeting, struct str without)
 {
-	struct str list = str_from(backend->options.extensions);
+	struct str list = str_from(backend->extensions.data);
 
 	buf_init(greeting, GREETING_MAX);
 	buf_printf(greeting, "%s", backend->options.name);
@@ -64,13 +65,30 @@ static void write_greeting(struct backend *backend, struct buf *greeting, struct
 	buf_write(greeting, STR("\0"));
 }
 
+static void list_extensions(struct backend *backend)
+{
+	const struct options *options = &backend->options;
+
+	buf_init(&backend->extensions, GREETING_MAX);
+	buf_printf(&backend->extensions, "%s", options->extensions);
+	buf_write(&backend->extensions, STR("\0"));
+	if (!options->auth || backend_offers(backend, STR("AUTH")))
+		return;
+	buf_truncate(&backend->extensions, buf_used(&backend->extensions) - 1);
+	buf_printf(
+		&backend->extensions, "%sAUTH=" AUTH_MECHANISMS, *options->extensions ? "," : "");
+	buf_write(&backend->extensions, STR("\0"));
+}
+
 static void read_extensions(struct backend *backend)
 {
+	list_extensions(backend);
 	backend->offers_pipelining = backend_offers(backend, STR("PIPELINING"));
 	backend->offers_enhanced_codes = backend_offers(backend, STR("ENHANCEDSTATUSCODES"));
 	str_to_u64(backend_extension(backend, STR("SIZE")), UINT64_MAX, &backend->size_max);
 	buf_init(&backend->banner, GREETING_MAX);
-	buf_printf(&backend->banner, "%s ESMTP", backend->options.name);
+	buf_printf(&backend->banner, "%s %s", backend->options.name,
+		backend->options.is_lmtp ? "LMTP" : "ESMTP");
 	buf_write(&backend->banner, STR("\0"));
 	write_greeting(backend, &backend->greetings[0], STR(""));
 	write_greeting(backend, &backend->greetings[1], STR("XCLIENT"));
@@ -134,10 +152,12 @@ static void finish(struct backend *backend)
 	printf("{\"messages\":%lu,\"connections\":%lu,\"bytes\":%lu}\n",
 		(unsigned long)backend->messages, (unsigned long)backend->connections,
 		(unsigned long)backend->bytes);
+	server_close(backend);
 	record_close(&backend->record);
 	maildir_close(&backend->maildir);
 	faults_free(&backend->faults);
 	faults_free(&backend->specials);
+	buf_free(&backend->extensions);
 	buf_free(&backend->banner);
 	buf_free(&backend->greetings[0]);
 	buf_free(&backend->greetings[1]);

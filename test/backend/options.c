@@ -25,6 +25,12 @@ static bool add_fault(struct options *options, const char *value)
 	return add_to(options->faults, &options->fault_count, FAULT_OPTIONS_MAX, value);
 }
 
+static bool set_auth(struct options *options, const char *value)
+{
+	options->auth = value;
+	return str_find(str_from(value), ':') < str_from(value).n;
+}
+
 static bool set_proxy(struct options *options, const char *value)
 {
 	return proxy_mode_parse(str_from(value), &options->proxy);
@@ -45,6 +51,8 @@ SETTER(set_fault_file, fault_file, value)
 SETTER(set_record_body, records_body, true)
 SETTER(set_no_ehlo, has_no_ehlo, true)
 SETTER(set_lenient, is_lenient, true)
+SETTER(set_lmtp, is_lmtp, true)
+SETTER(set_auth_required, requires_auth, true)
 SETTER(set_xclient_again, takes_xclient_again, true)
 SETTER(set_allow_die, may_die, true)
 SETTER(set_die_with_parent, dies_with_parent, true)
@@ -55,7 +63,8 @@ static const struct row {
 	bool (*set)(struct options *options, const char *value);
 	const char *help;
 } rows[] = {
-	{ "listen", "ADDRESS:PORT", add_listen, "repeatable; port 0: any; default 127.0.0.1:0" },
+	{ "listen", "ADDRESS:PORT", add_listen,
+		"or unix:PATH; repeatable; port 0: any; default 127.0.0.1:0" },
 	{ "name", "NAME", set_name, "the name in banner and EHLO reply" },
 	{ "maildir", "DIR", set_maildir, "deliver each message into this Maildir, byte for byte" },
 	{ "record", "FILE", set_record, "append what happens as JSON lines" },
@@ -64,6 +73,10 @@ static const struct row {
 		"EHLO keywords, as in PIPELINING,SIZE=1000,CHUNKING" },
 	{ "no-ehlo", NULL, set_no_ehlo, "answer EHLO with 502" },
 	{ "lenient-eod", NULL, set_lenient, "take lone CR and LF for line ends (vulnerable)" },
+	{ "lmtp", NULL, set_lmtp, "LMTP: LHLO, a final reply for each recipient" },
+	{ "auth", "USER:PASSWORD", set_auth,
+		"offer AUTH; AUTH=PLAIN among the extensions: only this mechanism" },
+	{ "auth-required", NULL, set_auth_required, "530 before it" },
 	{ "xclient-again", NULL, set_xclient_again, "XCLIENT also after one with ADDR" },
 	{ "proxy", "MODE", set_proxy, "expect a PROXY header: none, v1, v2 or auto" },
 	{ "fault", "FAULT", add_fault, "misbehave; repeatable" },
@@ -84,7 +97,8 @@ static void print_help(void)
 	     "at the\n"
 	     "end (SIGTERM, SIGINT). Recipients whose local part begins with reject, defer, full, "
 	     "slow,\n"
-	     "close or die are treated so.\n\nOptions:");
+	     "close or die are treated so; dotreject, dotdefer and dotclose at the final "
+	     "reply.\n\nOptions:");
 	for (size_t i = 0; i < ROWS; i++) {
 		const char *argument = rows[i].argument ? rows[i].argument : "";
 		snprintf(left, sizeof(left), "--%s %s", rows[i].name, argument);

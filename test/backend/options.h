@@ -17,6 +17,7 @@ struct options {
 	const char *maildir;
 	const char *record;
 	const char *extensions;
+	const char *auth; /* "user:password", or NULL */
 	const char *fault_file;
 	const char *faults[FAULT_OPTIONS_MAX];
 	size_t fault_count;
@@ -25,6 +26,8 @@ struct options {
 	bool has_no_ehlo;
 	bool is_lenient;
 	bool takes_xclient_again;
+	bool requires_auth;
+	bool is_lmtp;
 	bool may_die;
 	bool dies_with_parent;
 };

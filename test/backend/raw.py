@@ -7,8 +7,14 @@ class Raw:
     """A socket with lines: sends bytes, reads replies."""
 
     def __init__(self, backend, first=b""):
-        self.socket = socket.create_connection(("127.0.0.1", backend.port), 10)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.hello = "LHLO" if "--lmtp" in backend.settings else "EHLO"
+        if backend.path:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(10)
+            self.socket.connect(str(backend.path))
+        else:
+            self.socket = socket.create_connection(("127.0.0.1", backend.port), 10)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         if first:
             self.socket.sendall(first)
@@ -63,7 +69,7 @@ class Raw:
 
     def envelope(self, to="bob@example.com"):
         assert self.reply().startswith("220")
-        assert self.ask("EHLO client.example").startswith("250")
+        assert self.ask(f"{self.hello} client.example").startswith("250")
         assert self.ask("MAIL FROM:<a@example.net>").startswith("250")
         assert self.ask(f"RCPT TO:<{to}>").startswith("250")
         return self

@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <string.h>
+#include <stddef.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <openssl/evp.h>
@@ -118,18 +120,29 @@ static void finish(struct record *record)
 
 /* ---- Events ----------------------------------------------------------------------------------- */
 
+/* The path of a unix socket, as far as it has one. */
+static const char *path_of(const struct sockaddr_storage *sa, socklen_t size)
+{
+	const struct sockaddr_un *un = (const struct sockaddr_un *)sa;
+
+	return size > offsetof(struct sockaddr_un, sun_path) ? un->sun_path : "";
+}
+
 static void put_endpoint(struct record *record, const char *key, int fd,
 	int (*name)(int, struct sockaddr *, socklen_t *))
 {
-	struct sockaddr_storage sa;
+	struct sockaddr_storage sa = { 0 };
 	socklen_t size = sizeof(sa);
 	char host[NI_MAXHOST] = "", port[NI_MAXSERV] = "";
 	char text[NI_MAXHOST + NI_MAXSERV + 4];
 
-	if (name(fd, (struct sockaddr *)&sa, &size) == 0)
+	if (name(fd, (struct sockaddr *)&sa, &size) == 0 && sa.ss_family != AF_UNIX)
 		getnameinfo((struct sockaddr *)&sa, size, host, sizeof(host), port, sizeof(port),
 			NI_NUMERICHOST | NI_NUMERICSERV);
-	snprintf(text, sizeof(text), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
+	if (sa.ss_family == AF_UNIX)
+		snprintf(text, sizeof(text), "unix:%s", path_of(&sa, size));
+	else
+		snprintf(text, sizeof(text), strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, port);
 	put_pair(record, key, text);
 }
 
@@ -189,12 +202,15 @@ static bool has_control(struct str line)
 	       str_find(line, '\n') < line.n;
 }
 
-void record_command(struct record *record, uint64_t id, struct str line, struct str end)
+void record_command(
+	struct record *record, uint64_t id, struct str line, size_t visible, struct str end)
 {
 	if (!begin(record, "command", id))
 		return;
 	put_key(record, "line");
-	put_text(record, line);
+	put_text(record, str_range(line, 0, visible));
+	if (visible < line.n)
+		put(record, ",\"secret\":true");
 	if (has_control(line))
 		put(record, ",\"control\":true");
 	if (!str_eq(end, STR("\r\n"))) {
@@ -251,6 +267,18 @@ void record_xclient(struct record *record, uint64_t id, struct str attributes)
 	finish(record);
 }
 
+void record_auth(struct record *record, uint64_t id, const char *mechanism, struct str user,
+	const char *outcome)
+{
+	if (!begin(record, "auth", id))
+		return;
+	put_pair(record, "mechanism", mechanism);
+	put_key(record, "user");
+	put_text(record, user);
+	put_pair(record, "outcome", outcome);
+	finish(record);
+}
+
 static void put_auth(struct record *record, const struct identity *identity)
 {
 	put_key(record, "auth");
@@ -264,7 +292,7 @@ static void put_auth(struct record *record, const struct identity *identity)
 	put(record, "}");
 }
 
-static void put_recipients(struct record *record, struct str rcpts)
+static void put_recipients(struct record *record, struct str rcpts, struct str granted)
 {
 	const char *comma = "";
 
@@ -277,6 +305,10 @@ static void put_recipients(struct record *record, struct str rcpts)
 		put_text(record, address);
 		put_key(record, "params");
 		put_text(record, params);
+		if (granted.n > 0)
+			put(record, granted.p[0] == '1' ? ",\"delivered\":true"
+							: ",\"delivered\":false");
+		granted = str_from_pos(granted, 1);
 		put(record, "}");
 		comma = ",";
 	}
@@ -294,7 +326,7 @@ void record_message(struct record *record, uint64_t id, const struct transaction
 	put_text(record, address);
 	put_key(record, "mail_params");
 	put_text(record, params);
-	put_recipients(record, buf_view(&transaction->recipients));
+	put_recipients(record, buf_view(&transaction->recipients), buf_view(&transaction->granted));
 	put_number(record, "size", transaction->size);
 	put_number(record, "bare_cr", transaction->bare_cr);
 	put_number(record, "bare_lf", transaction->bare_lf);

@@ -9,7 +9,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,6 +20,7 @@
 #define BACKLOG 4096
 #define ACCEPTS_A_TURN 64
 #define EVENTS 256
+#define UNIX STR("unix:")
 
 struct listener {
 	struct watch watch;
@@ -79,19 +82,45 @@ static int resolve(const char *address, struct addrinfo **list, struct err *err)
 }
 
 /* Accepted sockets inherit TCP_NODELAY. */
-static int bind_socket(const struct addrinfo *ai)
+static int bind_socket(const struct sockaddr *address, socklen_t size)
 {
 	int on = 1;
-	int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)
 		return -1;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0)
+	if (bind(fd, address, size) == 0 && listen(fd, BACKLOG) == 0)
 		return fd;
 	close(fd);
 	return -1;
+}
+
+static int bind_tcp(const char *address, struct err *err)
+{
+	struct addrinfo *list;
+
+	if (resolve(address, &list, err) < 0)
+		return -1;
+	int fd = bind_socket(list->ai_addr, list->ai_addrlen);
+	freeaddrinfo(list);
+	return fd < 0 ? err_errno(err, "cannot listen on %s", address) : fd;
+}
+
+/* In place of a socket that an earlier process has left behind. */
+static int bind_unix(const char *path, struct err *err)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct stat st;
+
+	if (strlen(path) >= sizeof(sa.sun_path))
+		return err_set(err, "%s: too long for a socket", path);
+	str_copy_to(str_from(path), sa.sun_path, sizeof(sa.sun_path));
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+		unlink(path);
+	int fd = bind_socket((const struct sockaddr *)&sa, sizeof(sa));
+	return fd < 0 ? err_errno(err, "cannot listen on %s", path) : fd;
 }
 
 static void print_address(int fd)
@@ -105,25 +134,36 @@ static void print_address(int fd)
 		NI_NUMERICHOST | NI_NUMERICSERV);
 	printf(strchr(host, ':') ? "{\"listening\":\"[%s]:%s\"}\n" : "{\"listening\":\"%s:%s\"}\n",
 		host, port);
-	fflush(stdout);
 }
 
 int server_listen(struct backend *backend, const char *address, struct err *err)
 {
-	struct addrinfo *list;
+	struct str text = str_from(address);
+	bool is_unix = str_starts_with(text, UNIX);
+	int fd = is_unix ? bind_unix(address + UNIX.n, err) : bind_tcp(address, err);
 
-	if (resolve(address, &list, err) < 0)
-		return -1;
-	int fd = bind_socket(list);
-	freeaddrinfo(list);
 	if (fd < 0)
-		return err_errno(err, "cannot listen on %s", address);
+		return -1;
 	struct listener *listener = &listeners[listener_count++];
 	*listener = (struct listener){ { accept_some }, backend, fd };
 	if (watch(backend, fd, &listener->watch, err) < 0)
 		return -1;
-	print_address(fd);
+	if (is_unix)
+		printf("{\"listening\":\"%s\"}\n", address);
+	else
+		print_address(fd);
+	fflush(stdout);
 	return 0;
+}
+
+void server_close(struct backend *backend)
+{
+	for (size_t i = 0; i < listener_count; i++) {
+		struct str address = str_from(backend->options.listen[i]);
+		if (str_starts_with(address, UNIX))
+			unlink(address.p + UNIX.n);
+		close(listeners[i].fd);
+	}
 }
 
 /* ---- Signals ------------------------------------------------------------------------------------ */

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "auth.h"
 #include "base/xalloc.h"
 
 #define CHUNK (256 * 1024)
@@ -19,6 +20,7 @@ static const char *const phases[] = {
 	[PHASE_COMMAND] = "command",
 	[PHASE_DATA] = "data",
 	[PHASE_BDAT] = "bdat",
+	[PHASE_AUTH] = "auth",
 };
 
 /* ---- Time --------------------------------------------------------------------------------- */
@@ -141,6 +143,7 @@ static size_t (*const takers[])(struct session *, struct str) = {
 	[PHASE_COMMAND] = verbs_take,
 	[PHASE_DATA] = data_take,
 	[PHASE_BDAT] = data_take_chunk,
+	[PHASE_AUTH] = auth_take,
 };
 
 /* Uses as much as it can; returns how much that was. */
@@ -206,6 +209,7 @@ void session_close(struct session *s, const char *how)
 	record_end(&s->backend->record, s->id, how, phases[s->phase], s->messages);
 	transaction_reset(&s->tx);
 	identity_free(&s->identity);
+	auth_free(&s->auth);
 	if (s->is_waiting)
 		LIST_REMOVE(s, in_waiting);
 	LIST_REMOVE(s, in_all);
@@ -342,6 +346,7 @@ void session_open(struct backend *backend, int fd)
 	buf_init(&s->out, OUT_MAX);
 	identity_init(&s->identity);
 	transaction_init(&s->tx, &backend->record, &backend->maildir, &s->identity);
+	s->tx.keeps_recipients = backend->options.is_lmtp;
 	LIST_INSERT_HEAD(&backend->sessions, s, in_all);
 	epoll_ctl(backend->epoll, EPOLL_CTL_ADD, fd, &event);
 	start_dialogue(s);

@@ -18,7 +18,9 @@
 #include "reply.h"
 #include "transaction.h"
 
-enum phase { PHASE_PROXY, PHASE_COMMAND, PHASE_DATA, PHASE_BDAT };
+enum phase { PHASE_PROXY, PHASE_COMMAND, PHASE_DATA, PHASE_BDAT, PHASE_AUTH };
+
+struct auth;
 
 struct session {
 	struct watch watch; /* first: epoll points at it */
@@ -38,9 +40,9 @@ struct session {
 	bool skips_newline; /* lenient: a line end may go on */
 	unsigned answered;  /* bit per fault_state whose reply was sent early */
 	unsigned seen[FAULT_STATES];
-	const char
-		*awaits; /* the verb whose reply the client must have before it goes on, or NULL */
+	const char *awaits; /* the verb whose reply must come before more is said, or NULL */
 	struct identity identity;
+	struct auth *auth; /* PHASE_AUTH */
 	struct transaction tx;
 	uint64_t messages;
 

@@ -10,6 +10,9 @@ static const struct special {
 	{ "defer", "rcpt:reply=450 4.2.0 Try again later" },
 	{ "full", "rcpt:reply=452 4.2.2 Mailbox full" },
 	{ "slow", "rcpt:delay=1000" },
+	{ "dotreject", "dot:reply=550 5.7.1 Message refused" },
+	{ "dotdefer", "dot:reply=451 4.2.0 Try again later" },
+	{ "dotclose", "dot:reply-close=421 4.3.2 Closing" },
 	{ "close", "rcpt:reply-close=421 4.3.2 Closing" },
 	{ "die", "rcpt:die-before-reply" },
 };
@@ -25,12 +28,21 @@ void specials_init(struct backend *backend)
 	}
 }
 
-struct fault *specials_find(struct backend *backend, struct str address)
+struct fault *specials_find(struct backend *backend, enum fault_state at, struct str address)
 {
 	const struct special *special = specials;
 
 	for (struct fault *fault = backend->specials.list; fault; fault = fault->next, special++)
-		if (str_starts_with_nocase(address, str_from(special->prefix)))
+		if (fault->at == at && str_starts_with_nocase(address, str_from(special->prefix)))
 			return fault;
 	return NULL;
+}
+
+void specials_join(struct fault_choice *choice, struct fault *special)
+{
+	if (!special)
+		return;
+	struct fault **slot = special->flags & FAULT_DELAYS ? &choice->delay : &choice->fault;
+	if (!*slot)
+		*slot = special;
 }

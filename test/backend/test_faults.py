@@ -33,13 +33,15 @@ def test_fault_replies_and_their_counts():
         assert raw.ask("NOOP") == "250 2.0.0 Ok"
 
 
-EXTENSIONS = "PIPELINING,CHUNKING,STARTTLS,XCLIENT=ADDR,XFORWARD=ADDR"
+EXTENSIONS = "PIPELINING,CHUNKING,STARTTLS,XCLIENT=ADDR,XFORWARD=ADDR,AUTH=PLAIN"
+PLAIN = "AHVzZXIAc2VjcmV0"  # user, secret
 ENVELOPE = ["EHLO x", "MAIL FROM:<a@example.net>", "RCPT TO:<b@example.com>"]
 # What is said before the fault strikes, and what makes it strike (None: nothing more).
 STEPS = {
     "connect": ([], None), "banner": ([], None),
     "ehlo": ([], "EHLO x"), "helo": ([], "HELO x"), "noop": ([], "NOOP"), "rset": ([], "RSET"),
     "starttls": (ENVELOPE[:1], "STARTTLS"), "xclient": (ENVELOPE[:1], "XCLIENT ADDR=192.0.2.1"),
+    "auth": (ENVELOPE[:1], "AUTH PLAIN " + PLAIN), "auth2": (["EHLO x", "AUTH PLAIN"], PLAIN),
     "xforward": (ENVELOPE[:1], "XFORWARD ADDR=192.0.2.1"), "mail": (ENVELOPE[:1], ENVELOPE[1]),
     "rcpt": (ENVELOPE[:2], ENVELOPE[2]), "rcpt2": (ENVELOPE, ENVELOPE[2]),
     "data": (ENVELOPE, "DATA"), "body": (ENVELOPE + ["DATA"], "x" * 20),
@@ -63,7 +65,7 @@ def reach(raw, state):
 
 def faulty(state, action):
     fault = f"{state}:{action}" + (":10" if state == "body" else "")
-    return Backend(extensions=EXTENSIONS, faults=[fault])
+    return Backend(extensions=EXTENSIONS, faults=[fault], auth=("user", "secret"))
 
 
 @pytest.mark.parametrize("state", STEPS)
@@ -123,13 +125,15 @@ def test_every_state_can_say_something_else_or_die(state, action, expected):
     ("mail", "354 go", "MAIL FROM:<>"),
     ("dot", "354 more", "NOOP"),
     ("rcpt", "150 well", "RCPT TO:<b@example.com>"),
+    ("auth", "334 ", "MAIL FROM:<>"), ("auth2", "334 bW9yZQ==", "MAIL FROM:<>"),
 ])
 def test_a_reply_of_another_class_has_no_effect(state, reply, then):
-    with Backend(faults=[f"{state}:reply={reply}@1"]) as backend, Raw(backend) as raw:
+    with Backend(faults=[f"{state}:reply={reply}@1"], auth=("user", "secret")
+                 ) as backend, Raw(backend) as raw:
         reach(raw, state)
         assert raw.reply() == reply
+        assert backend.messages() == [] and ("PLAIN", "user", "ok") not in backend.auths()
         assert raw.ask(then).startswith("250")
-        assert backend.messages() == []
 
 
 def test_faults_by_ordinal():

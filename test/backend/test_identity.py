@@ -1,11 +1,13 @@
 """Who a peer says that its client is: XCLIENT, XFORWARD and AUTH towards the test backend."""
 
+import base64
 import sys
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e" / "support"))
+from auth import Scram, encode  # noqa: E402
 from backend import Backend  # noqa: E402
 from raw import Raw  # noqa: E402
 
@@ -143,3 +145,93 @@ def test_xforward_adds_up_and_ends_with_the_transaction():
         assert backend.xforwards() == [{"ADDR": "192.0.2.1", "HELO": "y z", "IDENT": "A1"},
                                        None, None]
         assert backend.violations() == []
+
+
+# ---- AUTH
+
+USER, PASSWORD = "user@example.com", "se:c,r=et"
+
+
+def exchange(raw, mechanism, password=PASSWORD, initial=True, user=USER):
+    """An AUTH to its end; returns the last reply."""
+    scram = Scram(user, password)
+    answers = {
+        "PLAIN": [lambda challenge: f"\0{user}\0{password}"],
+        "LOGIN": [lambda challenge: user, lambda challenge: password],
+        "SCRAM-SHA-256": [lambda challenge: scram.first, scram.final,
+                          lambda challenge: "" if scram.server_is_right(challenge) else "wrong"],
+    }[mechanism]
+    if initial:
+        reply = raw.ask(f"AUTH {mechanism} {encode(answers.pop(0)(b''))}")
+    else:
+        reply = raw.ask(f"AUTH {mechanism}")
+    for answer in answers:
+        if not reply.startswith("334"):
+            break
+        reply = raw.ask(encode(answer(base64.b64decode(reply[4:]))))
+    return reply
+
+
+@pytest.mark.parametrize("initial", [True, False])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN", "SCRAM-SHA-256"])
+def test_auth(mechanism, initial):
+    with Backend(auth=(USER, PASSWORD), auth_required=True) as backend, Raw(backend) as raw:
+        raw.reply()
+        assert "AUTH" in hello(raw)
+        assert raw.ask("MAIL FROM:<a@example.net>").startswith("530 5.7.0")
+        assert exchange(raw, mechanism, "wrong", initial).startswith("535 5.7.8")
+        assert exchange(raw, mechanism, PASSWORD, initial, "other").startswith("535 5.7.8")
+        assert raw.ask("MAIL FROM:<a@example.net>").startswith("530 5.7.0")
+        assert exchange(raw, mechanism, PASSWORD, initial).startswith("235 2.7.0")
+        assert exchange(raw, mechanism, PASSWORD, initial).startswith("503")
+        mail(raw)
+        assert backend.auths() == [(mechanism, USER, "refused"), (mechanism, "other", "refused"),
+                                   (mechanism, USER, "ok")]
+        assert backend.messages()[0]["auth"] == {"mechanism": mechanism, "user": USER}
+        assert backend.violations() == []
+        text = backend.record.read_text()
+        for secret in PASSWORD, encode(PASSWORD), encode(f"\0{USER}\0{PASSWORD}"):
+            assert secret not in text
+        assert set(backend.commands("AUTH")) == {f"AUTH {mechanism}"}
+
+
+@pytest.mark.parametrize("lines, codes, outcome", [
+    (["AUTH PLAIN", "*"], ["334", "501"], "cancelled"),
+    (["AUTH PLAIN", "no base64"], ["334", "501"], "malformed"),
+    (["AUTH PLAIN ="], ["535"], "refused"),
+    (["AUTH SCRAM-SHA-256 " + base64.b64encode(b"p=tls-unique,,n=u,r=x").decode()], ["535"], "refused"),
+    (["AUTH SCRAM-SHA-256 " + base64.b64encode(b"n,,n=u=,r=x").decode()], ["535"], "refused"),
+    (["AUTH PLAIN", "x" * 13000], ["334", "500"], "malformed"),
+    (["AUTH CRAM-MD5"], ["504"], None), (["AUTH"], ["504"], None),
+    (["MAIL FROM:<>", "AUTH PLAIN"], ["250", "503"], None),
+])
+def test_auth_that_goes_wrong(lines, codes, outcome):
+    with Backend(auth=(USER, PASSWORD)) as backend, Raw(backend) as raw:
+        raw.reply()
+        assert raw.ask("AUTH PLAIN").startswith("503")
+        hello(raw)
+        assert [raw.ask(line)[:3] for line in lines] == codes
+        assert [auth[2] for auth in backend.auths()] == ([outcome] if outcome else [])
+
+
+def test_auth_offers_what_it_is_told():
+    with Backend(auth=(USER, PASSWORD), extensions="AUTH=LOGIN") as backend, Raw(backend) as raw:
+        raw.reply()
+        assert raw.ask("EHLO x") == "250 AUTH LOGIN"
+        assert raw.ask("AUTH PLAIN").startswith("504")
+        assert exchange(raw, "LOGIN").startswith("235")
+        assert raw.ask("MAIL FROM:<a@example.net> AUTH=<>").startswith("250")
+    with Backend() as backend, Raw(backend) as raw:
+        raw.reply()
+        hello(raw)
+        assert raw.ask("AUTH PLAIN").startswith("502")
+
+
+@pytest.mark.parametrize("fault, code", [("auth3:reply=454 4.7.0 later", "454"),
+                                         ("auth2:reply=535 5.7.8 no", "535")])
+def test_faults_within_auth(fault, code):
+    with Backend(auth=(USER, PASSWORD), faults=[fault]) as backend, Raw(backend) as raw:
+        raw.reply()
+        hello(raw)
+        assert exchange(raw, "SCRAM-SHA-256").startswith(code)
+        assert backend.auths() == [("SCRAM-SHA-256", USER, "fault")]

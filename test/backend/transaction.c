@@ -12,6 +12,7 @@ void transaction_init(struct transaction *tx, struct record *record, struct mail
 	buf_init(&tx->xforward, ENVELOPE_MAX);
 	buf_init(&tx->sender, ENVELOPE_MAX);
 	buf_init(&tx->recipients, ENVELOPE_MAX);
+	buf_init(&tx->granted, ENVELOPE_MAX);
 	buf_init(&tx->body, BODY_MAX);
 }
 
@@ -38,10 +39,15 @@ void transaction_mail(struct transaction *tx, struct str address, struct str par
 void transaction_rcpt(struct transaction *tx, struct str address, struct str params)
 {
 	tx->rcpts++;
-	if (!record_is_on(tx->record))
+	if (!record_is_on(tx->record) && !tx->keeps_recipients)
 		return;
 	keep(&tx->recipients, address, params);
 	buf_write(&tx->recipients, STR("\n"));
+}
+
+void transaction_grant(struct transaction *tx, bool is_granted)
+{
+	buf_write(&tx->granted, is_granted ? STR("1") : STR("0"));
 }
 
 void transaction_body_begin(struct transaction *tx)
@@ -93,11 +99,15 @@ bool transaction_commit(struct transaction *tx, uint64_t session_id)
 
 void transaction_reset(struct transaction *tx)
 {
+	bool keeps_recipients = tx->keeps_recipients;
+
 	maildir_abort(tx->maildir, &tx->file);
 	EVP_MD_CTX_free(tx->digest);
 	buf_free(&tx->xforward);
 	buf_free(&tx->sender);
 	buf_free(&tx->recipients);
+	buf_free(&tx->granted);
 	buf_free(&tx->body);
 	transaction_init(tx, tx->record, tx->maildir, tx->identity);
+	tx->keeps_recipients = keeps_recipients;
 }

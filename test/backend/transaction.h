@@ -15,6 +15,7 @@
 #include "record.h"
 
 struct evp_md_ctx_st;
+struct fault;
 
 struct transaction {
 	struct record *record;
@@ -27,6 +28,9 @@ struct transaction {
 	unsigned chunks;       /* of BDAT */
 	struct buf sender;     /* address NUL parameters */
 	struct buf recipients; /* address NUL parameters LF, for each */
+	bool keeps_recipients; /* also without a record */
+	struct buf granted;    /* LMTP: '1' or '0' for each recipient */
+	struct fault *special; /* SMTP: what the name of a recipient wants at the dot */
 	struct buf body;       /* when the record wants it */
 	struct maildir_file file;
 	struct evp_md_ctx_st *digest;
@@ -40,6 +44,9 @@ void transaction_init(struct transaction *tx, struct record *record, struct mail
 
 /* Adds to what is known of the client; before MAIL. */
 void transaction_xforward(struct transaction *tx, struct str attributes);
+/* LMTP: whether the next recipient gets the message. */
+void transaction_grant(struct transaction *tx, bool is_granted);
+
 void transaction_mail(struct transaction *tx, struct str address, struct str params);
 void transaction_rcpt(struct transaction *tx, struct str address, struct str params);
 void transaction_body_begin(struct transaction *tx);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "auth.h"
 #include "specials.h"
 
 #define COMMAND_LINE_MAX 8192
@@ -45,6 +46,12 @@ static void apply_helo(struct session *s, const struct command *command)
 
 /* ---- DATA, BDAT --------------------------------------------------------------------------------- */
 
+/* RFC 2033 section 4.2 has a code of its own. */
+static struct reply no_recipients(const struct session *s)
+{
+	return REPLY(s->backend->options.is_lmtp ? 503 : 554, "5.5.1", "No valid recipients");
+}
+
 static struct reply check_data(struct session *s, struct command *command)
 {
 	if (!s->tx.is_open)
@@ -52,7 +59,7 @@ static struct reply check_data(struct session *s, struct command *command)
 	if (s->tx.is_bdat || s->is_binary)
 		return REPLY(503, "5.5.1", "BDAT is due");
 	if (s->tx.rcpts == 0)
-		return REPLY(554, "5.5.1", "No valid recipients");
+		return no_recipients(s);
 	if (command->args.n)
 		return REPLY(501, "5.5.4", "DATA takes nothing");
 	return REPLY(354, NULL, "Go ahead");
@@ -80,7 +87,7 @@ static struct reply check_bdat(struct session *s, struct command *command)
 	if (!s->tx.is_open)
 		refusal = REPLY(503, "5.5.1", "MAIL first");
 	else if (s->tx.rcpts == 0)
-		refusal = REPLY(554, "5.5.1", "No valid recipients");
+		refusal = no_recipients(s);
 	else if (s->tx.is_bdat && s->is_refused)
 		refusal = REPLY(503, "5.5.1", "A chunk was refused before");
 	data_begin_chunk(s, command->size, last.n > 0, refusal);
@@ -134,29 +141,34 @@ static struct reply check_starttls(struct session *s, struct command *command)
 }
 
 static const struct verb verbs[] = {
-	{ "MAIL", AT_MAIL, false, NULL, envelope_check_mail, envelope_apply_mail },
-	{ "RCPT", AT_RCPT, false, NULL, envelope_check_rcpt, envelope_apply_rcpt },
-	{ "DATA", AT_DATA, true, NULL, check_data, apply_data },
-	{ "BDAT", AT_NOWHERE, false, "CHUNKING", check_bdat, NULL },
-	{ "EHLO", AT_EHLO, true, NULL, check_ehlo, apply_ehlo },
-	{ "HELO", AT_HELO, true, NULL, check_helo, apply_helo },
-	{ "RSET", AT_RSET, false, NULL, check_ok, apply_rset },
-	{ "NOOP", AT_NOOP, true, NULL, check_ok, NULL },
-	{ "QUIT", AT_QUIT, true, NULL, check_quit, apply_quit },
-	{ "VRFY", AT_NOWHERE, true, NULL, check_vrfy, NULL },
-	{ "STARTTLS", AT_STARTTLS, true, "STARTTLS", check_starttls, NULL },
-	{ "XCLIENT", AT_XCLIENT, true, "XCLIENT", identity_check_xclient, identity_apply_xclient },
-	{ "XFORWARD", AT_XFORWARD, false, "XFORWARD", identity_check_xforward,
+	{ "MAIL", AT_MAIL, false, NULL, IN_BOTH, envelope_check_mail, envelope_apply_mail },
+	{ "RCPT", AT_RCPT, false, NULL, IN_BOTH, envelope_check_rcpt, envelope_apply_rcpt },
+	{ "DATA", AT_DATA, true, NULL, IN_BOTH, check_data, apply_data },
+	{ "BDAT", AT_NOWHERE, false, "CHUNKING", IN_BOTH, check_bdat, NULL },
+	{ "LHLO", AT_EHLO, true, NULL, IN_LMTP, check_ehlo, apply_ehlo },
+	{ "EHLO", AT_EHLO, true, NULL, IN_SMTP, check_ehlo, apply_ehlo },
+	{ "HELO", AT_HELO, true, NULL, IN_SMTP, check_helo, apply_helo },
+	{ "RSET", AT_RSET, false, NULL, IN_BOTH, check_ok, apply_rset },
+	{ "NOOP", AT_NOOP, true, NULL, IN_BOTH, check_ok, NULL },
+	{ "QUIT", AT_QUIT, true, NULL, IN_BOTH, check_quit, apply_quit },
+	{ "VRFY", AT_NOWHERE, true, NULL, IN_BOTH, check_vrfy, NULL },
+	{ "AUTH", AT_AUTH, true, "AUTH", IN_BOTH, auth_check, NULL },
+	{ "STARTTLS", AT_STARTTLS, true, "STARTTLS", IN_BOTH, check_starttls, NULL },
+	{ "XCLIENT", AT_XCLIENT, true, "XCLIENT", IN_BOTH, identity_check_xclient,
+		identity_apply_xclient },
+	{ "XFORWARD", AT_XFORWARD, false, "XFORWARD", IN_BOTH, identity_check_xforward,
 		identity_apply_xforward },
 };
 
 /* ---- Lines ------------------------------------------------------------------------------------------ */
 
-static const struct verb *find_verb(struct str name)
+static const struct verb *find_verb(const struct session *s, struct str name)
 {
+	unsigned unknown = s->backend->options.is_lmtp ? IN_SMTP : IN_LMTP;
+
 	for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++)
 		if (str_eq_nocase(name, str_from(verbs[i].name)))
-			return &verbs[i];
+			return verbs[i].is_known == unknown ? NULL : &verbs[i];
 	return NULL;
 }
 
@@ -164,15 +176,9 @@ static struct fault_choice choose(
 	struct session *s, const struct verb *verb, const struct command *command)
 {
 	struct fault_choice choice = session_choose(s, verb->at);
-	struct fault *special =
-		verb->at == AT_RCPT ? specials_find(s->backend, command->path) : NULL;
 
-	if (!special)
-		return choice;
-	if (special->flags & FAULT_DELAYS)
-		choice.delay = choice.delay ? choice.delay : special;
-	else
-		choice.fault = choice.fault ? choice.fault : special;
+	if (verb->at == AT_RCPT)
+		specials_join(&choice, specials_find(s->backend, AT_RCPT, command->path));
 	return choice;
 }
 
@@ -196,7 +202,7 @@ void verbs_refuse(struct session *s, struct reply reply)
 static void dispatch(struct session *s, struct str line, bool has_more)
 {
 	struct command command = { .line = line, .args = line };
-	const struct verb *verb = find_verb(str_cut(&command.args, ' '));
+	const struct verb *verb = find_verb(s, str_cut(&command.args, ' '));
 
 	command.args = str_trim(command.args);
 	if (!verb) {
@@ -260,7 +266,9 @@ size_t verbs_take(struct session *s, struct str input)
 		return 0;
 	struct str line = str_range(input, 0, length - end);
 	s->skips_newline = end == 1 && input.p[length - 1] == '\r';
-	record_command(&s->backend->record, s->id, line, str_range(input, length - end, length));
+	if (record_is_on(&s->backend->record))
+		record_command(&s->backend->record, s->id, line, auth_visible(line),
+			str_range(input, length - end, length));
 	if (is_clean(line))
 		dispatch(s, line, length < input.n);
 	else

@@ -22,6 +22,7 @@ struct verb {
 	enum fault_state at;
 	bool ends_group;       /* RFC 2920 section 3.1: nothing may follow before its reply */
 	const char *extension; /* that must have been offered */
+	enum { IN_BOTH, IN_SMTP, IN_LMTP } is_known;
 	/* The reply; code 0 when it comes later. Without effect but on the command. */
 	struct reply (*check)(struct session *s, struct command *command);
 	void (*apply)(struct session *s, const struct command *command);

@@ -27,24 +27,33 @@ def program():
 
 
 class Backend:
-    """One running smtp-backend. Further options are given as they are on its command line."""
+    """One running smtp-backend. Further options are given as they are on its command line.
 
-    def __init__(self, *options, faults=(), host="127.0.0.1", port=0, extensions=None,
-                 record_body=True, allow_die=False):
+    path: listens on this unix socket and nowhere else; `address` is where it listens. auth: a user
+    and a password.
+    """
+
+    def __init__(self, *options, faults=(), host="127.0.0.1", port=0, path=None, extensions=None,
+                 record_body=True, allow_die=False, lmtp=False, auth=None, auth_required=False):
         self.options = list(options)
         self.host = host
         self.port = port
+        self.path = path
+        self.address = None
         self.addresses = []
         self.summary = None
         self.process = None
         self._faults = list(faults)
-        self._settings = []
+        self.settings = []
         if extensions is not None:
-            self._settings += ["--extensions", extensions]
+            self.settings += ["--extensions", extensions]
         if record_body:
-            self._settings.append("--record-body")
-        if allow_die:
-            self._settings.append("--allow-die")
+            self.settings.append("--record-body")
+        if auth:
+            self.settings += ["--auth", ":".join(auth)]
+        self.settings += [option for option, is_set in (
+            ("--allow-die", allow_die), ("--lmtp", lmtp), ("--auth-required", auth_required))
+            if is_set]
         self._directory = None
         self._lines = []
         self._arrived = threading.Condition()
@@ -67,9 +76,10 @@ class Backend:
             self._write_faults()
         self._lines = []
         name = f"[{self.host}]" if ":" in self.host else self.host
-        command = [program(), "--die-with-parent", "--listen", f"{name}:{self.port}",
+        where = f"unix:{self.path}" if self.path else f"{name}:{self.port}"
+        command = [program(), "--die-with-parent", "--listen", where,
                    "--record", str(self.record), "--fault-file", str(self.fault_file)]
-        self.process = subprocess.Popen(command + self._settings + self.options,
+        self.process = subprocess.Popen(command + self.settings + self.options,
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
         wanted = 1 + self.options.count("--listen")
@@ -77,7 +87,9 @@ class Backend:
         self.addresses = self._addresses()
         if len(self.addresses) < wanted:
             raise RuntimeError(f"smtp-backend did not start (exit code {self.process.poll()})")
-        self.port = int(self.addresses[0].rpartition(":")[2])
+        self.address = self.addresses[0]
+        if not self.path:
+            self.port = int(self.address.rpartition(":")[2])
         return self
 
     def stop(self):
@@ -130,10 +142,12 @@ class Backend:
         return [event for event in events if kind in (None, event["event"])]
 
     def messages(self):
-        """Committed messages; `body` is bytes, `rcpt_to` the plain list of addresses."""
+        """Committed messages; `body` is bytes, `rcpt_to` the plain list of addresses: in LMTP of
+        those to whom it was delivered."""
         messages = self.events("message")
         for message in messages:
-            message["rcpt_to"] = [rcpt["address"] for rcpt in message["rcpts"]]
+            message["rcpt_to"] = [rcpt["address"] for rcpt in message["rcpts"]
+                                  if rcpt.get("delivered", True)]
             if "body" in message:
                 message["body"] = base64.b64decode(message["body"])
         return messages
@@ -156,6 +170,11 @@ class Backend:
     def xforwards(self):
         """Of each message what XFORWARD had said of it, or None."""
         return [event["xforward"] for event in self.events("message")]
+
+    def auths(self):
+        """(mechanism, user, outcome) of each exchange of AUTH."""
+        return [(event["mechanism"], event["user"], event["outcome"])
+                for event in self.events("auth")]
 
     def connections(self):
         return self.events("connection")
