@@ -76,6 +76,13 @@ bool smtp_path_is_bare_postmaster(const struct smtp_path *path);
 bool smtp_path_has_routing_local_part(const struct smtp_path *path);
 
 /*
+ * The address as look-up tables hold it (base/map.h): the local part without its quotes and
+ * backslashes, as both forms are one mailbox (RFC 5321 section 4.1.2), and ASCII letters in lower
+ * case. Not to be printed as a path. Empty for "<>".
+ */
+struct str smtp_path_plain(const struct smtp_path *path, char out[SMTP_PATH_MAX]);
+
+/*
  * Is `text` a host name of letters, digits, hyphens (neither first nor last in a label),
  * underscores and dots, each label 1-63 and the whole at most 255 bytes? A dot at the end is
  * refused. `needs_dot` asks for at least two labels.

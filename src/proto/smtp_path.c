@@ -408,3 +408,22 @@ bool smtp_path_has_routing_local_part(const struct smtp_path *path)
 			return true;
 	return false;
 }
+
+struct str smtp_path_plain(const struct smtp_path *path, char out[SMTP_PATH_MAX])
+{
+	struct str user = path->user, rest = str_from_pos(path->address, path->user.n);
+	bool is_quoted = user.n > 1 && user.p[0] == '"';
+	size_t n = 0;
+
+	ASSERT(path->address.n < SMTP_PATH_MAX);
+	if (is_quoted)
+		user = str_range(user, 1, user.n - 1);
+	for (size_t i = 0; i < user.n; i++) {
+		if (is_quoted && user.p[i] == '\\' && i + 1 < user.n)
+			i++;
+		out[n++] = ascii_lower(user.p[i]);
+	}
+	for (size_t i = 0; i < rest.n; i++)
+		out[n++] = ascii_lower(rest.p[i]);
+	return str_make(out, n);
+}

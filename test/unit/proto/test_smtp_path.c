@@ -501,6 +501,44 @@ static void test_routing_local_parts(void **state)
 	arena_reset(&arena);
 }
 
+/* What look-up tables are asked for. */
+static void test_plain(void **state)
+{
+	static const struct {
+		const char *path, *plain;
+	} rows[] = {
+		{ "<>", "" },
+		{ "<User@EXAMPLE.Com>", "user@example.com" },
+		{ "<\"User\"@example.com>", "user@example.com" },
+		{ "<\"u\\s\\\"er\"@example.com>", "us\"er@example.com" },
+		{ "<\"a\\\\b\"@example.com>", "a\\b@example.com" },
+		{ "<\"a b\"@example.com>", "a b@example.com" },
+		{ "<\"a@b\"@example.com>", "a@b@example.com" },
+		{ "<@a.example,@b.example:User@example.com>", "user@example.com" },
+		{ "<User@[IPv6:2001:DB8::1]>", "user@[ipv6:2001:db8::1]" },
+		{ "<\303\234ser@b\303\274cher.example>", "\303\234ser@xn--bcher-kva.example" },
+	};
+	char out[SMTP_PATH_MAX];
+	struct smtp_path path;
+	struct arena arena;
+	struct str rest;
+
+	(void)state;
+	arena_init(&arena, ROOM);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		assert_int_equal(
+			smtp_path_parse_reverse(str_from(rows[i].path), true, &arena, &path, &rest),
+			SMTP_PATH_FINE);
+		struct str plain = smtp_path_plain(&path, out);
+		if (!str_eq(plain, str_from(rows[i].plain)))
+			fail_msg("%s: %.*s", rows[i].path, STR_ARG(plain));
+	}
+	assert_int_equal(smtp_path_parse_forward(STR("<PostMaster>"), false, &arena, &path, &rest),
+		SMTP_PATH_FINE);
+	assert_true(str_eq(smtp_path_plain(&path, out), STR("postmaster")));
+	arena_reset(&arena);
+}
+
 static void test_host_names(void **state)
 {
 	static const struct {
@@ -663,6 +701,7 @@ int main(void)
 		cmocka_unit_test(test_full_arena),
 		cmocka_unit_test(test_questions),
 		cmocka_unit_test(test_routing_local_parts),
+		cmocka_unit_test(test_plain),
 		cmocka_unit_test(test_host_names),
 		cmocka_unit_test(test_address_literals),
 		cmocka_unit_test(test_relay_probes),
