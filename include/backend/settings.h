@@ -51,7 +51,9 @@ struct route_settings {
 	struct conf_list recipients; /* of struct str: whole addresses */
 	struct conf_list senders;    /* of struct str: whole addresses, or domains */
 	struct ipnet_list networks;  /* of the client */
-	struct str backend;          /* name */
+	struct conf_list users;      /* of struct str: who authenticated; "@domain", "*" */
+	struct str backend;          /* name; empty: by the map */
+	struct str map;              /* path: recipients and their backends; empty: none */
 };
 
 /* Of the section `timeouts`, in milliseconds: those towards servers. */
@@ -63,5 +65,7 @@ extern const struct conf_field backend_fields[];
 /* What the rows of a backend cannot say; for the row that holds the table. */
 void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors);
 extern const struct conf_field route_fields[];
+/* Likewise of a route. */
+void route_accepts(const void *value, struct conf_node *node, struct conf_errors *errors);
 
 #endif

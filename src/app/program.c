@@ -30,7 +30,7 @@
 #define STOP_MS 10000
 /* How often is looked whether the last session has ended. */
 #define DRAIN_LOOK_MS 100
-/* How often is looked whether certificates, keys or users have changed. */
+/* How often is looked whether certificates, keys, users or maps have changed. */
 #define FILES_LOOK_MS 5000
 
 struct program {
@@ -171,6 +171,12 @@ static int make_backends(struct program *program, struct err *err)
 	return 0;
 }
 
+static int open_routes(struct program *program, struct err *err)
+{
+	return route_table_open(&program->edge.routes, &program->settings->routes,
+		program->backends, program->backend_count, err);
+}
+
 static int open_tls(struct program *program, struct err *err)
 {
 	const struct conf_list *list = &program->settings->listeners;
@@ -219,12 +225,6 @@ static int make_edge(struct program *program, struct err *err)
 		.hostname = settings->hostname,
 		.timeouts = &settings->timeouts.backend,
 		.tls_handshake_ms = settings->timeouts.tls_handshake,
-	};
-	edge->routes = (struct route_table){
-		.routes = settings->routes.items,
-		.count = settings->routes.count,
-		.backends = program->backends,
-		.backend_count = settings->backends.count,
 	};
 	edge->traces_restricted = settings->log.trace_restricted;
 	clients_init(&edge->clients, settings->limits.connections);
@@ -389,7 +389,7 @@ static int start_probes(struct program *program, struct err *err)
 	return 0;
 }
 
-/* Certificates are renewed, users come and go: what has changed is read anew. */
+/* Certificates are renewed, users come and go, domains move: what has changed is read anew. */
 static void refresh_files(struct program *program, bool always)
 {
 	for (size_t i = 0; i < program->settings->listeners.count; i++) {
@@ -398,6 +398,7 @@ static void refresh_files(struct program *program, bool always)
 	}
 	for (size_t i = 0; i < program->backend_count; i++)
 		tls_slot_refresh(&program->backends[i].tls, always);
+	route_table_refresh(&program->edge.routes, always);
 }
 
 static void look_at_files(void *ctx)
@@ -462,7 +463,8 @@ static void on_drain(void *ctx, int signum)
 	stop(ctx, "drained");
 }
 
-/* HUP (and USR2): certificates and users are read anew, log and trace are opened anew, after they were rotated. */
+/* HUP (and USR2): certificates, users and maps are read anew, log and trace are opened anew, after
+ * they were rotated. */
 static void on_hangup(void *ctx, int signum)
 {
 	struct program *program = ctx;
@@ -508,6 +510,7 @@ static const struct {
 	{ start_resolver, EX_OSERR },
 	{ make_plans, EX_SOFTWARE },
 	{ make_backends, EX_CONFIG },
+	{ open_routes, EX_CONFIG },
 	{ open_tls, EX_CONFIG },
 	{ open_auth, EX_CONFIG },
 	{ make_edge, EX_SOFTWARE },
@@ -566,6 +569,7 @@ static void free_program(struct program *program)
 	for (size_t i = 0; i < program->listener_count; i++)
 		listener_close(&program->listeners[i].listener);
 	free(program->listeners);
+	route_table_close(&edge->routes);
 	for (size_t i = 0; i < program->backend_count; i++)
 		free_backend(&program->backends[i]);
 	free(program->backends);

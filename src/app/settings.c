@@ -179,6 +179,7 @@ static struct conf_field root_fields[] = {
 		.offset = ROOT(routes),
 		.fields = route_fields,
 		.element_size = sizeof(struct route_settings),
+		.accepts = route_accepts,
 		.help = "Which backend a recipient leads to: the first route of which every "
 			"condition "
 			"holds; one without conditions always matches. Needed with more than one "
@@ -262,7 +263,8 @@ void settings_notices(const struct settings *settings, struct buf *out)
 		buf_printf(
 			out, "relay: neither domains nor networks: every recipient is refused\n");
 	if (count > 0 &&
-		(routes[count - 1].domains.count > 0 || routes[count - 1].recipients.count > 0))
+		(routes[count - 1].domains.count > 0 || routes[count - 1].recipients.count > 0 ||
+			routes[count - 1].map.n > 0))
 		buf_printf(out, "routes: the last route does not match every recipient; those that "
 				"match none are deferred\n");
 }

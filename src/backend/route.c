@@ -1,5 +1,10 @@
 #include "backend/route.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/xalloc.h"
 #include "proto/smtp_params.h"
 
 /* Ours alone: no backend is needed to keep them. */
@@ -8,7 +13,104 @@
 /* Kept by the backend: offered only when all have them. */
 #define SHARED_EXTENSIONS (SMTP_EXT_8BITMIME | SMTP_EXT_SMTPUTF8 | SMTP_EXT_DSN)
 
-/* ---- Routes --------------------------------------------------------------------------------- */
+/* ---- The table ------------------------------------------------------------------------------ */
+
+static struct backend *backend_by_name(const struct route_table *table, struct str name)
+{
+	for (size_t i = 0; i < table->backend_count; i++)
+		if (str_eq(table->backends[i].settings->name, name))
+			return &table->backends[i];
+	return NULL;
+}
+
+static int accept_entry(void *ctx, struct str key, struct str value, struct err *err)
+{
+	struct route *route = ctx;
+	const struct backend *backend = backend_by_name(route->table, value);
+
+	if (backend == NULL)
+		return err_set(err, "%.*s: there is no backend \"%.*s\"", STR_ARG(key),
+			STR_ARG(str_range(value, 0, 100)));
+	route->marks[backend - route->table->backends] = true;
+	return 0;
+}
+
+/* The map that was read is in force. */
+static void take_marks(struct route *route)
+{
+	memcpy(route->leads, route->marks, route->table->backend_count * sizeof(*route->leads));
+}
+
+static void clear_marks(struct route *route)
+{
+	memset(route->marks, 0, route->table->backend_count * sizeof(*route->marks));
+}
+
+static int open_map(struct route *route, struct err *err)
+{
+	size_t count = route->table->backend_count;
+
+	route->leads = xcalloc(count, sizeof(*route->leads));
+	route->marks = xcalloc(count, sizeof(*route->marks));
+	route->map = (struct map_file){
+		.name = route->settings->map,
+		.kind = "routes",
+		.path = route->settings->map.p,
+		.accepts = accept_entry,
+		.ctx = route,
+	};
+	if (map_file_open(&route->map, err) < 0)
+		return err_prefix(err, "routes");
+	take_marks(route);
+	return 0;
+}
+
+int route_table_open(struct route_table *table, const struct conf_list *settings,
+	struct backend *backends, size_t backend_count, struct err *err)
+{
+	const struct route_settings *items = settings->items;
+
+	*table = (struct route_table){
+		.routes = xcalloc(settings->count, sizeof(*table->routes)),
+		.backends = backends,
+		.backend_count = backend_count,
+	};
+	for (size_t i = 0; i < settings->count; i++) {
+		struct route *route = &table->routes[table->count++];
+		*route = (struct route){ .settings = &items[i], .table = table };
+		if (items[i].map.n > 0 && open_map(route, err) < 0)
+			return -1;
+		if (items[i].map.n == 0)
+			route->backend = backend_by_name(table, items[i].backend);
+		ASSERT(route->backend != NULL || items[i].map.n > 0);
+	}
+	return 0;
+}
+
+void route_table_close(struct route_table *table)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		map_file_close(&table->routes[i].map);
+		free(table->routes[i].leads);
+		free(table->routes[i].marks);
+	}
+	free(table->routes);
+	*table = (struct route_table){ .routes = NULL };
+}
+
+void route_table_refresh(struct route_table *table, bool always)
+{
+	for (size_t i = 0; i < table->count; i++) {
+		struct route *route = &table->routes[i];
+		if (route->backend != NULL)
+			continue;
+		clear_marks(route);
+		if (map_file_refresh(&route->map, always))
+			take_marks(route);
+	}
+}
+
+/* ---- Which route matches -------------------------------------------------------------------- */
 
 /* An entry is a whole address, a domain, or ".domain" for all below. */
 static bool address_matches(struct str entry, const struct smtp_path *path)
@@ -50,6 +152,28 @@ static bool recipient_matches(const struct route_settings *route, const struct s
 	return route->domains.count == 0;
 }
 
+static bool user_is_in(const struct conf_list *list, struct str user)
+{
+	const struct str *entries = list->items;
+
+	for (size_t i = 0; i < list->count; i++) {
+		struct str entry = entries[i];
+		bool is_domain = entry.n > 1 && entry.p[0] == '@';
+		if (str_eq(entry, STR("*")) || str_eq(entry, user))
+			return true;
+		if (is_domain && user.n > entry.n && str_ends_with_nocase(user, entry))
+			return true;
+	}
+	return false;
+}
+
+static bool user_matches(const struct route_settings *route, const struct auth_info *auth)
+{
+	if (route->users.count == 0)
+		return true;
+	return auth != NULL && user_is_in(&route->users, auth->user);
+}
+
 static bool route_matches(const struct route_settings *route, const struct connection *connection)
 {
 	const struct transaction *transaction = connection->transaction;
@@ -57,26 +181,43 @@ static bool route_matches(const struct route_settings *route, const struct conne
 	return listener_matches(route, connection->listener) &&
 	       recipient_matches(route, &transaction->candidate->path) &&
 	       any_address_matches(&route->senders, &transaction->mail_from) &&
+	       user_matches(route, connection->auth) &&
 	       (route->networks.count == 0 ||
 		       ipnet_list_find(&route->networks, &connection->remote.address.ip) != NULL);
 }
 
-static struct backend *backend_by_name(const struct route_table *table, struct str name)
+/* As Postfix looks into its transport maps: the address comes before the domain. */
+static struct backend *backend_by_map(const struct route *route, const struct smtp_path *path)
 {
-	for (size_t i = 0; i < table->backend_count; i++)
-		if (str_eq(table->backends[i].settings->name, name))
-			return &table->backends[i];
-	return NULL;
+	char plain[SMTP_PATH_MAX];
+	struct str address = smtp_path_plain(path, plain);
+	struct str name = map_find_address(route->map.map, address);
+
+	if (name.n == 0)
+		name = map_find_domain(
+			route->map.map, str_from_pos(address, str_rfind(address, '@') + 1));
+	return name.n > 0 ? backend_by_name(route->table, name) : NULL;
+}
+
+/* NULL: not this route. */
+static struct backend *follow(const struct route *route, const struct connection *connection)
+{
+	if (!route_matches(route->settings, connection))
+		return NULL;
+	if (route->backend != NULL)
+		return route->backend;
+	return backend_by_map(route, &connection->transaction->candidate->path);
 }
 
 struct backend *route_find(const struct route_table *table, const struct connection *connection)
 {
+	struct backend *backend = NULL;
+
 	if (table->count == 0)
 		return &table->backends[0];
-	for (size_t i = 0; i < table->count; i++)
-		if (route_matches(&table->routes[i], connection))
-			return backend_by_name(table, table->routes[i].backend);
-	return NULL;
+	for (size_t i = 0; i < table->count && backend == NULL; i++)
+		backend = follow(&table->routes[i], connection);
+	return backend;
 }
 
 /* ---- What may be offered -------------------------------------------------------------------- */
@@ -106,6 +247,25 @@ static void intersect(const struct backend *backend, struct smtp_offer *offer)
 	}
 }
 
+static bool leads_to(const struct route *route, size_t backend)
+{
+	if (route->backend != NULL)
+		return route->backend == &route->table->backends[backend];
+	return route->leads[backend];
+}
+
+/* Can a client of the listener reach it? */
+static bool is_reachable(const struct route_table *table, struct str listener, size_t backend)
+{
+	if (table->count == 0)
+		return backend == 0;
+	for (size_t i = 0; i < table->count; i++)
+		if (listener_matches(table->routes[i].settings, listener) &&
+			leads_to(&table->routes[i], backend))
+			return true;
+	return false;
+}
+
 struct smtp_offer route_offer(
 	const struct route_table *table, struct str listener, uint64_t message_size)
 {
@@ -113,18 +273,14 @@ struct smtp_offer route_offer(
 		.extensions = OWN_EXTENSIONS | SHARED_EXTENSIONS,
 		.size = message_size,
 	};
-	const struct backend *only = NULL;
+	size_t reachable = 0;
 
-	if (table->count == 0)
-		intersect(&table->backends[0], &offer);
-	for (size_t i = 0; i < table->count; i++) {
-		const struct route_settings *route = &table->routes[i];
-		if (!listener_matches(route, listener))
+	for (size_t i = 0; i < table->backend_count; i++) {
+		if (!is_reachable(table, listener, i))
 			continue;
-		const struct backend *backend = backend_by_name(table, route->backend);
-		intersect(backend, &offer);
-		offer.one_destination |= only != NULL && only != backend;
-		only = backend;
+		intersect(&table->backends[i], &offer);
+		reachable++;
 	}
+	offer.one_destination = reachable > 1;
 	return offer;
 }

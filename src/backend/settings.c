@@ -173,6 +173,18 @@ const struct conf_field backend_fields[] = {
 
 /* ---- Routes --------------------------------------------------------------------------------- */
 
+void route_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
+{
+	const struct route_settings *route = value;
+
+	if (route->backend.n == 0 && route->map.n == 0)
+		conf_error(errors, node, "a route needs backend or map");
+	if (route->backend.n > 0 && route->map.n > 0)
+		conf_error(errors, node,
+			"backend and map exclude each other; a route behind this one is for whom "
+			"the map does not have");
+}
+
 #define ROUTE(member) offsetof(struct route_settings, member)
 
 const struct conf_field route_fields[] = {
@@ -208,11 +220,25 @@ const struct conf_field route_fields[] = {
 		.offset = ROUTE(networks),
 		.example = "[10.9.0.0/16]",
 		.help = "Networks of the client." },
+	{ .key = "users",
+		.type = CONF_STRING,
+		.flags = CONF_LIST,
+		.offset = ROUTE(users),
+		.example = "[alice, \"@example.com\"]",
+		.help = "Names of users that the client has authenticated as; @DOMAIN for all that "
+			"end so, * for all." },
 	{ .key = "backend",
 		.type = CONF_STRING,
-		.flags = CONF_REQUIRED,
 		.offset = ROUTE(backend),
 		.example = "mta",
 		.help = "The backend, by name." },
+	{ .key = "map",
+		.type = CONF_STRING,
+		.offset = ROUTE(map),
+		.example = "/etc/gatepost/routes",
+		.help = "A file instead, with lines RECIPIENT BACKEND (docs/routing.md). A "
+			"recipient "
+			"that it does not have goes on to the next route. Read anew when it "
+			"changes." },
 	CONF_END,
 };

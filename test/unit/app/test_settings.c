@@ -206,6 +206,23 @@ static void test_auth(void **state)
 	CHECK_ALL(LISTENER, rows, "");
 }
 
+static void test_routes(void **state)
+{
+	static const struct row rows[] = {
+		{ "  - {backend: backend1}\n", NULL },
+		{ "  - {map: /routes, listeners: [listener1]}\n",
+			"8:32: routes[0].listeners[0]: there is no listener" },
+		{ "  - {map: /routes, users: [alice, \"@example.com\", \"*\"]}\n", NULL },
+		{ "  - {users: alice}\n", "8:5: routes[0]: a route needs backend or map" },
+		{ "  - {map: /routes, backend: backend1}\n",
+			"8:5: routes[0]: backend and map exclude each other" },
+		{ "  - {backend: mta}\n", "8:15: routes[0].backend: there is no backend \"mta\"" },
+	};
+
+	(void)state;
+	CHECK_ALL(HEAD LISTENER_TAIL "routes:\n", rows, "");
+}
+
 static void test_limits(void **state)
 {
 	static const struct row rows[] = {
@@ -225,6 +242,7 @@ int main(void)
 		cmocka_unit_test(test_tls_with_clients),
 		cmocka_unit_test(test_tls_with_backends),
 		cmocka_unit_test(test_auth),
+		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_limits),
 	};
 

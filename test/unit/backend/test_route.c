@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -64,20 +66,38 @@ static struct smtp_path path_of(const char *text)
 	return path;
 }
 
-/* The name of the backend for an envelope, or "-". */
-static const char *route_of(const struct route_table *table, const char *listener,
-	const char *client, const char *sender, const char *recipient)
+static void open_table(struct route_table *table, struct route_settings *routes, size_t count,
+	size_t backend_count)
 {
+	struct conf_list list = { routes, count };
+	struct err err = { "" };
+
+	if (route_table_open(table, &list, backends, backend_count, &err) < 0)
+		fail_msg("%s", err.text);
+}
+
+/* The name of the backend for an envelope, or "-". `user`: who authenticated, or NULL. */
+static const char *route_of_user(const struct route_table *table, const char *listener,
+	const char *client, const char *user, const char *sender, const char *recipient)
+{
+	struct auth_info auth = { .user = str_from(user) };
 	struct recipient candidate = { .path = path_of(recipient) };
 	struct transaction transaction = { .mail_from = path_of(sender), .candidate = &candidate };
 	struct connection connection = {
 		.listener = str_from(listener),
 		.remote.address.ip = address(client),
 		.transaction = &transaction,
+		.auth = user ? &auth : NULL,
 	};
 	const struct backend *backend = route_find(table, &connection);
 
 	return backend ? backend->settings->name.p : "-";
+}
+
+static const char *route_of(const struct route_table *table, const char *listener,
+	const char *client, const char *sender, const char *recipient)
+{
+	return route_of_user(table, listener, client, NULL, sender, recipient);
 }
 
 static struct str listeners[] = { STR_INIT("mx"), STR_INIT("inside") };
@@ -131,17 +151,19 @@ static void test_routes(void **state)
 		{ "inside", "10.9.1.2", "x@y.example", "u@elsewhere.example", "c" },
 		{ "insider", "192.0.2.1", "x@y.example", "u@elsewhere.example", "-" },
 	};
-	struct route_table table = { routes, 6, backends, 3 };
+	struct route_table table;
 
 	(void)state;
 	assert_true(ipnet_parse(STR("10.9.0.0/16"), &networks[0]));
 	open_backends();
+	open_table(&table, routes, 6, 3);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const char *backend = route_of(&table, rows[i].listener, rows[i].client,
 			rows[i].sender, rows[i].recipient);
 		if (strcmp(backend, rows[i].backend) != 0)
 			fail_msg("%s from %s: %s", rows[i].recipient, rows[i].sender, backend);
 	}
+	route_table_close(&table);
 	close_backends();
 }
 
@@ -149,14 +171,168 @@ static void test_routes(void **state)
 static void test_routes_that_are_few(void **state)
 {
 	struct route_settings routes[] = { { .backend = STR_INIT("b") } };
-	struct route_table last = { routes, 1, backends, 3 };
-	struct route_table none = { NULL, 0, backends, 1 };
+	struct route_table last, none;
 
 	(void)state;
 	open_backends();
+	open_table(&last, routes, 1, 3);
+	open_table(&none, NULL, 0, 1);
 	assert_string_equal(route_of(&last, "mx", "192.0.2.1", "", "postmaster"), "b");
 	assert_string_equal(route_of(&none, "mx", "192.0.2.1", "", "postmaster"), "a");
+	route_table_close(&last);
+	route_table_close(&none);
 	close_backends();
+}
+
+/* Who authenticated. */
+static void test_routes_of_users(void **state)
+{
+	static struct str users[] = { STR_INIT("alice"), STR_INIT("@Example.com"), STR_INIT("@") };
+	static struct str anybody[] = { STR_INIT("*") };
+	struct route_settings routes[] = {
+		{ .users = { users, 3 }, .backend = STR_INIT("a") },
+		{ .users = { anybody, 1 }, .backend = STR_INIT("b") },
+		{ .backend = STR_INIT("c") },
+	};
+	static const struct {
+		const char *user, *backend;
+	} rows[] = {
+		{ NULL, "c" }, { "alice", "a" },
+		{ "Alice", "b" }, /* names are not compared as domains are */
+		{ "alice2", "b" }, { "bob@example.com", "a" }, { "bob@EXAMPLE.COM", "a" },
+		{ "bob@sub.example.com", "b" }, { "bob@notexample.com", "b" },
+		{ "@example.com", "b" }, { "bob@", "b" }, { "@", "a" }, /* a name like any other */
+	};
+	struct route_table table;
+
+	(void)state;
+	open_backends();
+	open_table(&table, routes, 3, 3);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *backend = route_of_user(
+			&table, "mx", "192.0.2.1", rows[i].user, "x@y.example", "u@z.example");
+		if (strcmp(backend, rows[i].backend) != 0)
+			fail_msg("%s: %s", rows[i].user ? rows[i].user : "nobody", backend);
+	}
+	route_table_close(&table);
+	close_backends();
+}
+
+/* ---- Maps ----------------------------------------------------------------------------------- */
+
+static char map_path[] = "/tmp/gatepost-routes-XXXXXX";
+
+static void write_map(const char *text)
+{
+	FILE *file = fopen(map_path, "w");
+
+	assert_non_null(file);
+	assert_true(fputs(text, file) >= 0);
+	assert_int_equal(fclose(file), 0);
+}
+
+static int make_map(void **state)
+{
+	(void)state;
+	memcpy(map_path + sizeof(map_path) - 7, "XXXXXX", 6);
+	int fd = mkstemp(map_path);
+	assert_true(fd >= 0);
+	close(fd);
+	open_backends();
+	return 0;
+}
+
+static int remove_map(void **state)
+{
+	(void)state;
+	close_backends();
+	return unlink(map_path);
+}
+
+static void test_routes_by_map(void **state)
+{
+	struct route_settings routes[] = {
+		{ .listeners = { listeners, 1 }, .map = str_from(map_path) },
+		{ .domains = { domains, 1 }, .backend = STR_INIT("c") },
+	};
+	static const struct {
+		const char *listener, *recipient, *backend;
+	} rows[] = {
+		{ "mx", "info@example.net", "a" },
+		{ "mx", "INFO@example.net", "a" },
+		{ "mx", "\"in\\fo\"@example.net", "a" },
+		{ "mx", "info+list@example.net", "a" },
+		{ "mx", "info+vip@example.net", "b" },
+		{ "mx", "other@example.net", "b" },
+		{ "mx", "other@sub.example.net", "c" },
+		{ "mx", "other@a.sub.example.net", "c" },
+		{ "mx", "info@sub.example.net", "c" },
+		{ "mx", "u@example.org", "a" },
+		{ "mx", "u@[IPv6:2001:db8::1]", "a" },
+		/* What it does not have goes on; and so do clients that the route is not for. */
+		{ "mx", "u@example.com", "c" },
+		{ "mx", "vip@example.com", "b" },
+		{ "mx", "u@elsewhere.example", "-" },
+		{ "mx", "postmaster", "-" },
+		{ "inside", "info@example.net", "-" },
+		{ "inside", "vip@example.com", "c" },
+	};
+	struct route_table table;
+
+	(void)state;
+	write_map("Info@example.net a\ninfo+vip@example.net b\nexample.net b\n"
+		  ".example.net c\n@example.org a\nvip@example.com b\n[IPv6:2001:db8::1] a\n");
+	open_table(&table, routes, 2, 3);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *backend =
+			route_of(&table, rows[i].listener, "192.0.2.1", "", rows[i].recipient);
+		if (strcmp(backend, rows[i].backend) != 0)
+			fail_msg("%s: %s", rows[i].recipient, backend);
+	}
+	route_table_close(&table);
+}
+
+static void test_map_changes(void **state)
+{
+	struct route_settings routes[] = { { .map = str_from(map_path) } };
+	struct route_table table;
+
+	(void)state;
+	write_map("x a\n");
+	open_table(&table, routes, 1, 3);
+	assert_string_equal(route_of(&table, "mx", "192.0.2.1", "", "u@x"), "a");
+	assert_false(route_offer(&table, STR("mx"), 1000).one_destination);
+	write_map("x b\ny c\n");
+	route_table_refresh(&table, true);
+	assert_string_equal(route_of(&table, "mx", "192.0.2.1", "", "u@x"), "b");
+	assert_true(route_offer(&table, STR("mx"), 1000).one_destination);
+	/* Of a file with a mistake nothing counts, for the offer neither. */
+	write_map("x a\ny a\nz d\n");
+	route_table_refresh(&table, true);
+	assert_string_equal(route_of(&table, "mx", "192.0.2.1", "", "u@x"), "b");
+	assert_true(route_offer(&table, STR("mx"), 1000).one_destination);
+	write_map("* c\n");
+	route_table_refresh(&table, true);
+	assert_string_equal(route_of(&table, "mx", "192.0.2.1", "", "postmaster"), "c");
+	assert_false(route_offer(&table, STR("mx"), 1000).one_destination);
+	route_table_close(&table);
+}
+
+static void test_map_that_is_wrong(void **state)
+{
+	struct route_settings routes[] = { { .backend = STR_INIT("a") },
+		{ .map = str_from(map_path) } };
+	struct conf_list list = { routes, 2 };
+	struct route_table table;
+	char wanted[200];
+	struct err err = { "" };
+
+	(void)state;
+	write_map("x a\ny mta\n");
+	assert_int_equal(route_table_open(&table, &list, backends, 3, &err), -1);
+	snprintf(wanted, sizeof(wanted), "routes: %s:2: y: there is no backend \"mta\"", map_path);
+	assert_string_equal(err.text, wanted);
+	route_table_close(&table);
 }
 
 /* ---- What may be offered ------------------------------------------------------------------ */
@@ -175,10 +351,11 @@ static void learn(size_t backend, size_t server, unsigned extensions, uint64_t s
 
 static void test_offers(void **state)
 {
-	struct route_table table = { NULL, 0, backends, 1 };
+	struct route_table table;
 
 	(void)state;
 	open_backends();
+	open_table(&table, NULL, 0, 1);
 	/* Of a server that was never heard nothing is promised. */
 	struct smtp_offer offer = route_offer(&table, STR("mx"), SIZE);
 	assert_int_equal(offer.extensions, OURS);
@@ -201,6 +378,7 @@ static void test_offers(void **state)
 	/* One that failed may come back as it was. */
 	server_failed(&backends[0].servers[1], 1000);
 	assert_int_equal(route_offer(&table, STR("mx"), SIZE).extensions, OURS | SHARED);
+	route_table_close(&table);
 	close_backends();
 }
 
@@ -215,10 +393,11 @@ static void test_offers_over_routes(void **state)
 		{ .listeners = { listeners, 1 }, .backend = STR_INIT("a") },
 		{ .domains = { domains + 1, 1 }, .backend = STR_INIT("c") },
 	};
-	struct route_table table = { routes, 3, backends, 3 };
+	struct route_table table;
 
 	(void)state;
 	open_backends();
+	open_table(&table, routes, 3, 3);
 	for (size_t i = 0; i < 2; i++) {
 		learn(0, i, SHARED, 3000);
 		learn(1, i, SMTP_EXT_DSN, 2000);
@@ -231,13 +410,42 @@ static void test_offers_over_routes(void **state)
 	offer = route_offer(&table, STR("inside"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SMTP_EXT_DSN);
 	assert_int_equal(offer.size, 2000);
-	table.count = 4;
+	route_table_close(&table);
+	open_table(&table, routes, 4, 3);
 	offer = route_offer(&table, STR("mx"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SMTP_EXT_8BITMIME);
 	assert_int_equal(offer.size, 1000);
 	assert_true(offer.one_destination);
 	assert_true(route_offer(&table, STR("inside"), SIZE).one_destination);
+	route_table_close(&table);
 	close_backends();
+}
+
+/* A map leads to all that it names, and to no others. */
+static void test_offers_over_a_map(void **state)
+{
+	struct route_settings routes[] = {
+		{ .listeners = { listeners, 1 }, .map = str_from(map_path) },
+		{ .backend = STR_INIT("a") },
+	};
+	struct route_table table;
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		learn(0, i, SHARED, 3000);
+		learn(1, i, SMTP_EXT_DSN, 2000);
+		learn(2, i, SMTP_EXT_8BITMIME, 1000);
+	}
+	write_map("x b\ny b\nz a\n");
+	open_table(&table, routes, 2, 3);
+	struct smtp_offer offer = route_offer(&table, STR("mx"), SIZE);
+	assert_int_equal(offer.extensions, OURS | SMTP_EXT_DSN);
+	assert_int_equal(offer.size, 2000);
+	assert_true(offer.one_destination);
+	offer = route_offer(&table, STR("inside"), SIZE);
+	assert_int_equal(offer.extensions, OURS | SHARED);
+	assert_false(offer.one_destination);
+	route_table_close(&table);
 }
 
 int main(void)
@@ -247,6 +455,11 @@ int main(void)
 		cmocka_unit_test(test_routes_that_are_few),
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_offers_over_routes),
+		cmocka_unit_test(test_routes_of_users),
+		cmocka_unit_test_setup_teardown(test_routes_by_map, make_map, remove_map),
+		cmocka_unit_test_setup_teardown(test_map_changes, make_map, remove_map),
+		cmocka_unit_test_setup_teardown(test_map_that_is_wrong, make_map, remove_map),
+		cmocka_unit_test_setup_teardown(test_offers_over_a_map, make_map, remove_map),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
