@@ -112,13 +112,13 @@ def run_for_time(setup, workload, options):
 
 def run_held(setup, workload, options):
     """Memory of what is held."""
-    before, kernel = measure.memory_kib(setup.server.pid), measure.socket_kib()
+    rss, kernel = measure.rss_kib(setup.server.pid), measure.socket_kib()
     sockets = measure.socket_count()
     more = ["--connections", str(options.held)] if options.held else []
     with Load(setup.server.address, workload, *more, "--seconds", "600") as load:
         count = load.wait_until_held()
         time.sleep(SETTLE_SECONDS)
-        after = measure.memory_kib(setup.server.pid)
+        rss = measure.rss_kib(setup.server.pid) - rss
         grown = None if kernel is None else measure.socket_kib() - kernel
         sockets = measure.socket_count() - sockets
         load.end()
@@ -127,8 +127,7 @@ def run_held(setup, workload, options):
         "messages": 0,
         "connections": count,
         "sockets": sockets / count,
-        "rss_kib": (after[0] - before[0]) / count,
-        "anonymous_kib": (after[1] - before[1]) / count,
+        "rss_kib": rss / count,
         "tls": tls,
         "kernel_kib": None if grown is None else grown / count,
     }

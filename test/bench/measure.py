@@ -40,11 +40,10 @@ def cpu_seconds(pid):
     return sum(sum(map(int, fields[11:15])) for fields in _tree(pid).values()) / TICKS
 
 
-def memory_kib(pid):
-    """Resident memory of a process and its children: all of it, and what is no file's."""
+def rss_kib(pid):
+    """Resident memory of a process and its children; that in /proc/PID/stat is not exact."""
     every = [Path(f"/proc/{each}/smaps_rollup").read_text() for each in _tree(pid)]
-    return tuple(sum(int(re.search(rf"^{key}:\s+(\d+)", text, re.MULTILINE)[1]) for text in every)
-                 for key in ("Rss", "Anonymous"))
+    return sum(int(re.search(r"^Rss:\s+(\d+)", text, re.MULTILINE)[1]) for text in every)
 
 
 # ---- The machine

@@ -93,10 +93,9 @@ def timed(name, runs):
 
 
 def held(_, runs):
-    heads = ["", "RSS, KiB a connection", "of that anonymous", "RSS, HAProxy = 1", "TCP sockets, all ends",
+    heads = ["", "RSS, KiB a connection", "RSS, HAProxy = 1", "TCP sockets, all ends",
              "their kernel memory, KiB a connection", "more than direct"]
-    rows = [[server, number(middle(own, "rss_kib")), number(middle(own, "anonymous_kib")),
-             ratios(own, runs.get(PEER, []), "rss_kib"),
+    rows = [[server, number(middle(own, "rss_kib")), ratios(own, runs.get(PEER, []), "rss_kib"),
              number(middle(own, "sockets"), 1), number(middle(own, "kernel_kib")),
              differences(own, runs.get("direct", []), "kernel_kib")]
             for server, own in runs.items()]
@@ -110,6 +109,8 @@ def overview(figures, servers):
     names = [name for name in figures if not WORKLOADS[name].holds]
     rows = []
     for server in servers:
+        if not any(server in figures[name] for name in names):
+            continue
         row = [server]
         for name in names:
             own, peer = (figures[name].get(each, []) for each in (server, PEER))

@@ -194,7 +194,7 @@ SERVERS = {
     "direct": Server("no proxy: the client talks to the mail server", "v2", has_tls=False),
     "HAProxy": Server("TCP mode, one thread, PROXY header to the mail server", "v2"),
     "gatepost": Server("identity none", "none", "identity: none"),
-    "gatepost proxy-v2": Server("identity proxy-v2", "v2", "identity: proxy-v2"),
+    "proxy-v2": Server("gatepost, identity proxy-v2", "v2", "identity: proxy-v2"),
 }
 
 
