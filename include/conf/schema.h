@@ -54,7 +54,7 @@ struct conf_list {
 
 enum conf_flags {
 	CONF_LIST = 1 << 0,     /* a sequence of the type; the struct has a struct conf_list. A single
-	                           scalar stands for a list of one, except for MAP */
+	                           scalar stands for a list of one, except for MAP without scalar_key */
 	CONF_REQUIRED = 1 << 1, /* must be given; a list or text: must not be empty */
 	CONF_SECRET = 1 << 2,   /* never printed, not in mistakes either */
 };
@@ -72,6 +72,8 @@ struct conf_field {
 	uint64_t min, max;           /* of NUMBER, SIZE, DURATION (ms); max 0: no bound */
 	const char *const *choices;  /* of ENUM, NULL-terminated */
 	const struct conf_field *fields; /* of MAP, terminated by a row without key */
+	/* Of MAP: a scalar stands for a mapping that has this key alone. NULL: it must be a mapping. */
+	const char *scalar_key;
 	/* Of a LIST of MAP or CUSTOM: sizeof the element. Of a single CUSTOM: sizeof the value, so
 	   that the printed settings can tell whether it is the default. */
 	size_t element_size;

@@ -141,10 +141,32 @@ static void put_mapping(struct json *json, const struct conf_field *table)
 	put_properties(json, table);
 }
 
+static void put_type(struct json *json, const struct conf_field *field);
+
+/* The mapping, or what its scalar_key takes. */
+static void put_short_mapping(struct json *json, const struct conf_field *field)
+{
+	const struct conf_field *row = field->fields;
+
+	while (!str_eq(str_from(row->key), str_from(field->scalar_key)))
+		row++;
+	json_key(json, STR("anyOf"));
+	json_array_begin(json);
+	json_object_begin(json);
+	put_mapping(json, field->fields);
+	json_object_end(json);
+	json_object_begin(json);
+	put_type(json, row);
+	json_object_end(json);
+	json_array_end(json);
+}
+
 /* The keys of the schema of one value, or one element. */
 static void put_type(struct json *json, const struct conf_field *field)
 {
-	if (field->type == CONF_MAP)
+	if (field->type == CONF_MAP && field->scalar_key)
+		put_short_mapping(json, field);
+	else if (field->type == CONF_MAP)
 		put_mapping(json, field->fields);
 	else if (field->type == CONF_NUMBER)
 		put_number(json, field);
@@ -167,10 +189,10 @@ static void put_array(struct json *json, const struct conf_field *field)
 	json_object_end(json);
 }
 
-/* A single scalar stands for a list of one, except for mappings. */
+/* A single scalar stands for a list of one, except for mappings that have no short form. */
 static void put_list(struct json *json, const struct conf_field *field)
 {
-	if (field->type == CONF_MAP) {
+	if (field->type == CONF_MAP && field->scalar_key == NULL) {
 		put_array(json, field);
 		return;
 	}
@@ -181,7 +203,7 @@ static void put_list(struct json *json, const struct conf_field *field)
 	json_object_end(json);
 	json_object_begin(json);
 	put_type(json, field);
-	if (field->type == CONF_CUSTOM)
+	if (field->type == CONF_CUSTOM || field->type == CONF_MAP)
 		put_raw(json, "type", "[\"string\",\"number\",\"boolean\"]");
 	json_object_end(json);
 	json_array_end(json);

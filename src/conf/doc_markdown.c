@@ -116,6 +116,9 @@ static void write_section(struct buf *out, const struct conf_field *field, struc
 		out, "\n## %.*s\n\n%s\n", STR_ARG(buf_view(path)), field->help ? field->help : "");
 	if (conf_doc_is_list(field))
 		buf_write(out, STR("This is a list; each element has these keys.\n"));
+	if (field->scalar_key)
+		buf_printf(out, "A single value stands for a mapping with `%s` alone.\n",
+			field->scalar_key);
 	buf_write(out, STR("\n"));
 	write_table(out, field->fields, path);
 	write_sections(out, field->fields, path);

@@ -85,11 +85,42 @@ static bool check_mapping(struct conf_node *node, struct conf_errors *errors)
 	return false;
 }
 
+static bool is_scalar(const struct conf_node *node)
+{
+	return node->kind == CONF_KIND_SCALAR && !node->is_null;
+}
+
+static void read_mapping(struct conf_node *node, const struct conf_field *field, void *value,
+	struct conf_errors *errors);
+
+/* A scalar is read as the mapping that it stands for. Both are at the same place of the file, so
+ * mistakes are reported where the scalar is. */
+static void read_short_mapping(struct conf_node *node, const struct conf_field *field, void *value,
+	struct conf_errors *errors)
+{
+	struct conf_node key = *node, part = *node, map = *node;
+	struct conf_node *items[] = { &part };
+
+	key.text = str_from(field->scalar_key);
+	key.key = &key;
+	part.key = &key;
+	part.parent = &map;
+	map.kind = CONF_KIND_MAP;
+	map.text = str_make(NULL, 0);
+	map.items = items;
+	map.count = 1;
+	read_mapping(&map, field, value, errors);
+}
+
 static void read_mapping(struct conf_node *node, const struct conf_field *field, void *value,
 	struct conf_errors *errors)
 {
 	size_t before = errors->count;
 
+	if (field->scalar_key && is_scalar(node)) {
+		read_short_mapping(node, field, value, errors);
+		return;
+	}
 	if (!check_mapping(node, errors))
 		return;
 	read_table(node, field->fields, value, errors);
@@ -124,7 +155,7 @@ static void read_one(struct conf_node *node, const struct conf_field *field, voi
 /* A single scalar stands for a list of one. */
 static bool is_list_of_one(const struct conf_node *node, const struct conf_field *field)
 {
-	return node->kind == CONF_KIND_SCALAR && !node->is_null && field->type != CONF_MAP;
+	return is_scalar(node) && (field->type != CONF_MAP || field->scalar_key);
 }
 
 static void read_elements(struct conf_node **nodes, size_t count, const struct conf_field *field,
