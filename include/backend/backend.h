@@ -1,6 +1,5 @@
 /*
- * Backends as they are at run time: their servers, what each has said it offers, which failed a
- * moment ago, and which comes first for a client.
+ * Backends as they are at run time: their servers, and which comes first for a client.
  */
 #ifndef BACKEND_BACKEND_H
 #define BACKEND_BACKEND_H
@@ -10,51 +9,68 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "backend/server.h"
+#include "backend/settings.h"
 #include "base/ipaddr.h"
 #include "connection/transaction.h"
-#include "backend/settings.h"
+#include "net/loop.h"
 #include "net/tls_slot.h"
-#include "proto/smtp_reply.h"
 
-/* A server that failed is tried after the others for this long. */
-#define SERVER_AVOIDED_MS 10000
-
-struct server {
-	struct endpoint address;
-	char name[ENDPOINT_TEXT_MAX];
-	struct smtp_capabilities capabilities;
-	bool is_ourselves; /* its address is that of a listener of ours: mail would go round */
-	bool is_known;     /* it has answered EHLO at least once */
-	uint64_t avoided_until_ms; /* 0: not */
-	unsigned connections;      /* open from us now */
-};
+struct server_wait;
 
 struct backend {
 	const struct backend_settings *settings;
 	struct tls_slot tls; /* with tls.mode other than off */
 	struct server *servers;
 	size_t server_count;
-	unsigned turn; /* of roundrobin */
+	uint64_t choices; /* made so far */
 	LIST_HEAD(, forward)
 	leaving; /* for backend/forward.c: released, waiting for the answer to QUIT */
+
+	/* For backend/queue.c. */
+	TAILQ_HEAD(, server_wait) waiting;
+	size_t waiting_count;
+	struct task waking;
+	struct loop *loop; /* once somebody has waited */
+
+	/* Is a listener of ours at this address? NULL: not known. */
+	bool (*is_own)(void *ctx, const struct endpoint *address);
+	void *is_own_ctx;
 };
 
 void backend_init(struct backend *backend, const struct backend_settings *settings);
+/* Nobody waits any more. */
 void backend_free(struct backend *backend);
 
-/* Which servers one transaction has tried; zeroed at its start. */
+/* Which addresses are listeners of ours: mail would go round. Looks at the addresses there are, and
+ * at those that names lead to later. */
+void backend_guard(struct backend *backend,
+	bool (*is_own)(void *ctx, const struct endpoint *address), void *ctx);
+
+/* What one transaction has tried; zeroed at its start. */
 struct server_choice {
-	size_t start;
-	uint64_t tried; /* a bit each: a backend has at most BACKEND_SERVERS_MAX */
+	uint64_t tried;  /* a bit each: a backend has at most BACKEND_SERVERS_MAX */
+	bool is_full;    /* of the last choice: those that come next have no connection left */
+	bool has_waited; /* for backend/queue.c: its turn has come */
+	uint64_t wait_until_ms; /* likewise: 0: has not waited yet */
 };
 
-/* The best server for this client that was not tried yet; it then counts as tried. NULL: all have
- * been. */
+/*
+ * The best server for this client that was not tried yet; it then counts as tried, and what follows
+ * is its trial if it was down. In this order: those that can be used; `backup` servers that can be
+ * used; those that were avoided or down, as a last resort; such backups. Those with weight 0 are
+ * never chosen, nor those without an address.
+ *
+ * A server with all of its max_connections in use, or wanted by those who wait, is passed over.
+ * NULL with is_full: there are only such where the choice is; wait (backend/queue.h) or give up. NULL
+ * without: all have been tried.
+ *
+ * The caller calls server_acquire() before anything else is chosen.
+ */
 struct server *backend_choose(struct backend *backend, const struct ipaddr *client, uint64_t now_ms,
 	struct server_choice *choice);
-
-/* A server's EHLO reply; and that it could not be used. */
-void server_learn(struct server *server, const struct smtp_capabilities *capabilities);
-void server_failed(struct server *server, uint64_t now_ms);
+/* Would a choice find anything but full servers, if nobody else waited? */
+bool backend_has_room(
+	const struct backend *backend, const struct server_choice *choice, uint64_t now_ms);
 
 #endif

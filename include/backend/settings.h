@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backend/address.h"
 #include "base/ipaddr.h"
 #include "base/str.h"
 #include "conf/schema.h"
@@ -35,13 +36,32 @@ struct backend_tls_settings {
 
 #define BACKEND_SERVERS_MAX 64
 
+struct server_settings {
+	struct backend_address address;
+	uint64_t weight; /* 0: never chosen */
+	bool is_backup;
+	uint64_t max_connections; /* 0: no limit */
+};
+
+/* How the health of servers is judged. */
+struct health_settings {
+	int check;                   /* enum health_check */
+	uint64_t rise, fall;         /* successes, failures one after the other */
+	uint64_t slow_start;         /* ms */
+	uint64_t max_tempfail_share; /* percent; 0: not looked at */
+};
+/* How far a probe goes. */
+enum health_check { HEALTH_CHECK_EHLO, HEALTH_CHECK_BANNER, HEALTH_CHECK_CONNECT };
+
 struct backend_settings {
 	struct str name;
-	struct conf_list servers; /* of struct endpoint */
+	struct conf_list servers; /* of struct server_settings */
 	int balance;              /* enum balance */
 	int identity;             /* enum identity */
 	int hello;                /* enum backend_hello */
 	struct backend_tls_settings tls;
+	struct health_settings health;
+	uint64_t queue; /* sessions that may wait for a connection */
 };
 
 /* First match counts; an empty list matches everything. */
@@ -58,7 +78,7 @@ struct route_settings {
 
 /* Of the section `timeouts`, in milliseconds: those towards servers. */
 struct backend_timeouts {
-	uint64_t connect, greeting, command, data, final, idle, probe;
+	uint64_t connect, greeting, command, data, final, idle, probe, queue;
 };
 
 extern const struct conf_field backend_fields[];

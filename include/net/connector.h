@@ -28,6 +28,9 @@ void connector_start(struct connector *connector, struct loop *loop, const struc
  * is full is a failure (Linux does not wait there). */
 void connector_start_unix(struct connector *connector, struct loop *loop, struct str path,
 	uint64_t timeout_ms, void (*done)(void *ctx, int fd, const struct err *err), void *ctx);
+/* For who has nothing to connect to: `done` is told of `err`, from the loop as well. */
+void connector_fail(struct connector *connector, struct loop *loop, const struct err *err,
+	void (*done)(void *ctx, int fd, const struct err *err), void *ctx);
 /* Idempotent; also for a connector that was zeroed and never started. */
 void connector_cancel(struct connector *connector);
 

@@ -302,8 +302,10 @@ static int open_listeners(struct program *program, struct err *err)
 	return 0;
 }
 
-static bool is_own_address(const struct program *program, const struct endpoint *address)
+static bool is_own_address(void *ctx, const struct endpoint *address)
 {
+	const struct program *program = ctx;
+
 	for (size_t i = 0; i < program->listener_count; i++) {
 		const struct endpoint *own = &program->listeners[i].listener.address;
 		bool is_same = ipaddr_eq(&own->ip, &address->ip) ||
@@ -314,27 +316,11 @@ static bool is_own_address(const struct program *program, const struct endpoint 
 	return false;
 }
 
-/* Each hop of such a loop would ask the next about the recipient before there is a message whose
- * Received lines could be counted. */
-static int mark_own_servers(struct program *program, struct err *err)
+static int guard_backends(struct program *program, struct err *err)
 {
-	char text[ERR_TEXT_MAX];
-
 	(void)err;
-	for (size_t i = 0; i < program->backend_count; i++) {
-		struct backend *backend = &program->backends[i];
-		for (size_t j = 0; j < backend->server_count; j++) {
-			struct server *server = &backend->servers[j];
-			server->is_ourselves = is_own_address(program, &server->address);
-			if (!server->is_ourselves)
-				continue;
-			snprintf(text, sizeof(text),
-				"backends: %s is a listener of our own: mail "
-				"for it is refused as a loop",
-				server->name);
-			LOG(CONFIG_NOTICE, log_text("detail", text));
-		}
-	}
+	for (size_t i = 0; i < program->backend_count; i++)
+		backend_guard(&program->backends[i], is_own_address, program);
 	return 0;
 }
 
@@ -515,7 +501,7 @@ static const struct {
 	{ open_auth, EX_CONFIG },
 	{ make_edge, EX_SOFTWARE },
 	{ open_listeners, EX_OSERR },
-	{ mark_own_servers, EX_SOFTWARE },
+	{ guard_backends, EX_SOFTWARE },
 	{ give_up_privileges, EX_NOPERM },
 	{ start_probes, EX_OSERR },
 	{ watch_files, EX_OSERR },

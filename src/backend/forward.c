@@ -8,7 +8,8 @@
 #include "base/xalloc.h"
 #include "backend/answer.h"
 #include "backend/backend_tls.h"
-#include "net/connector.h"
+#include "backend/queue.h"
+#include "backend/server_connect.h"
 #include "net/stream.h"
 #include "proto/proxy.h"
 #include "proto/smtp_params.h"
@@ -50,7 +51,8 @@ struct forward {
 	struct backend *backend; /* of the connection, or being connected to */
 	struct server *server;
 	struct server_choice choice;
-	struct connector connector;
+	struct server_connect connector;
+	struct server_wait wait;
 	struct stream stream;
 	struct smtp_client client;
 	bool is_tls;     /* the connection */
@@ -152,13 +154,15 @@ static void alarm_blamed(
 static void drop_connection(struct forward *forward)
 {
 	timer_clear(&forward->deadline);
+	backend_wait_cancel(&forward->wait);
 	if (forward->state == FORWARD_CONNECTING) {
-		connector_cancel(&forward->connector);
+		server_connect_cancel(&forward->connector);
 	} else if (forward->state != FORWARD_CLOSED) {
 		stream_close(&forward->stream, false);
 		smtp_client_free(&forward->client);
-		forward->server->connections--;
 	}
+	if (forward->state != FORWARD_CLOSED)
+		server_release(forward->server);
 	forward->state = FORWARD_CLOSED;
 	forward->is_at_server = false;
 }
@@ -235,17 +239,32 @@ static void log_failed(const struct forward *forward, const char *why)
 		log_text("error", why));
 }
 
+static void note_lost(struct forward *forward, enum reply_id reply)
+{
+	enum server_event event = SERVER_GONE;
+
+	if (forward->state == FORWARD_CONNECTING || forward->state == FORWARD_HANDSHAKE)
+		event = SERVER_CONNECT_FAILED;
+	else if (forward->state == FORWARD_GREETING)
+		event = SERVER_BAD_GREETING;
+	else if (reply == REPLY_BACKEND_TIMEOUT)
+		event = SERVER_STALLED;
+	else if (reply == REPLY_BACKEND_PROTOCOL)
+		event = SERVER_PROTOCOL;
+	server_note(forward->server, event, loop_now_ms(forward->env->loop));
+}
+
 /*
  * The server cannot be used for this transaction. Before the message another one can; a connection
  * that was kept from an earlier transaction may simply have been closed meanwhile: then the same
  * server gets another chance.
  */
-static void replace_server(struct forward *forward)
+static void replace_server(struct forward *forward, enum reply_id reply)
 {
 	bool was_idle = forward->was_idle;
 
 	if (!was_idle) {
-		server_failed(forward->server, loop_now_ms(forward->env->loop));
+		note_lost(forward, reply);
 		forward->obstacle = REPLY_NO_BACKEND;
 	}
 	drop_connection(forward);
@@ -275,10 +294,10 @@ static void server_lost(struct forward *forward, const char *why, enum reply_id 
 	}
 	log_failed(forward, why);
 	if (forward->state == FORWARD_BODY) {
-		server_failed(forward->server, loop_now_ms(forward->env->loop));
+		note_lost(forward, reply);
 		body_lost(forward, &lost);
 	} else {
-		replace_server(forward);
+		replace_server(forward, reply);
 	}
 }
 
@@ -566,7 +585,8 @@ static void log_fallback(const struct forward *forward, const char *reason)
 
 static void ready(struct forward *forward)
 {
-	server_learn(forward->server, &forward->client.capabilities);
+	server_learn(
+		forward->server, &forward->client.capabilities, loop_now_ms(forward->env->loop));
 	forward->state = FORWARD_READY;
 }
 
@@ -651,10 +671,26 @@ static void start_tls(struct forward *forward)
 		&forward->stream, forward->backend->tls.context, on_handshake_done, forward);
 }
 
+/* What makes no sense, and 421, is noted where the connection is given up. */
+static void note_answer(
+	struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	int class = smtp_reply_class(reply);
+	bool is_envelope = step == SMTP_CLIENT_MAIL || step == SMTP_CLIENT_RCPT ||
+			   step == SMTP_CLIENT_DATA || step == SMTP_CLIENT_DOT;
+
+	if (!is_envelope || reply->code == 421 || (class == 3) != (reply->code == 354))
+		return;
+	server_note(forward->server,
+		class == 4 && step != SMTP_CLIENT_RCPT ? SERVER_TEMPFAILED : SERVER_OK,
+		loop_now_ms(forward->env->loop));
+}
+
 static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	struct forward *forward = ctx;
 
+	note_answer(forward, step, reply);
 	switch (step) {
 	case SMTP_CLIENT_BANNER:
 	case SMTP_CLIENT_EHLO:
@@ -798,7 +834,6 @@ static void connected(void *ctx, int fd, const struct err *err)
 		return;
 	}
 	forward->state = FORWARD_GREETING;
-	forward->server->connections++;
 	stream_init(&forward->stream, forward->env->loop, fd, SMTP_CLIENT_INPUT_MAX, OUT_MAX,
 		&stream_events, forward);
 	smtp_client_init(&forward->client, hello_name(forward), &client_port, forward);
@@ -826,7 +861,8 @@ static void connect_server(struct forward *forward)
 	begin_envelope(forward);
 	forward->state = FORWARD_CONNECTING;
 	forward->connection->transaction->server = server_name(forward);
-	connector_start(&forward->connector, forward->env->loop, &forward->server->address,
+	server_acquire(forward->server);
+	server_connect_start(&forward->connector, forward->server, forward->env->loop,
 		within_budget(forward, forward->env->timeouts->connect), connected, forward);
 }
 
@@ -846,11 +882,38 @@ static struct server *next_server(struct forward *forward)
 	return NULL;
 }
 
+static void waited(void *ctx, bool in_time)
+{
+	struct forward *forward = ctx;
+
+	if (in_time) {
+		try_next_server(forward);
+		return;
+	}
+	forward->obstacle = REPLY_BACKEND_BUSY;
+	give_up(forward);
+}
+
+/* True: all servers have as many connections as they may, and one will be waited for. */
+static bool wait_for_room(struct forward *forward)
+{
+	uint64_t ms = within_budget(forward, forward->env->timeouts->queue);
+
+	if (!forward->choice.is_full)
+		return false;
+	if (backend_wait(forward->destination, &forward->wait, forward->env->loop, ms,
+		    &forward->choice, waited, forward))
+		return true;
+	forward->obstacle = REPLY_BACKEND_BUSY;
+	return false;
+}
+
 static void try_next_server(struct forward *forward)
 {
 	forward->server = next_server(forward);
 	if (forward->server == NULL) {
-		give_up(forward);
+		if (!wait_for_room(forward))
+			give_up(forward);
 		return;
 	}
 	forward->backend = forward->destination;

@@ -4,9 +4,10 @@
 #include <sys/socket.h>
 
 #include "backend/backend_tls.h"
+#include "backend/server_connect.h"
+#include "proto/smtp_params.h"
 #include "base/log.h"
 #include "base/xalloc.h"
-#include "net/connector.h"
 #include "net/stream.h"
 #include "proto/proxy.h"
 #include "smtp/client.h"
@@ -22,7 +23,7 @@ struct probe {
 	enum probe_state state;
 	bool has_run;
 	struct timer timer; /* the deadline, or the rest until the next run */
-	struct connector connector;
+	struct server_connect connector;
 	struct stream stream;
 	struct smtp_client client;
 	bool is_tls, tls_is_due;
@@ -46,10 +47,16 @@ static void rest(struct probe *probe)
 		smtp_client_free(&probe->client);
 	}
 	probe->state = PROBE_RESTING;
-	timer_set(&probe->timer, probes->env->timeouts->probe);
+	timer_set(&probe->timer, server_next_probe_ms(probe->server, probes->env->timeouts->probe,
+					 loop_now_ms(probes->env->loop)));
 	if (!probe->has_run && --probes->outstanding == 0)
 		probes->first_round(probes->ctx);
 	probe->has_run = true;
+}
+
+static uint64_t now_ms(const struct probe *probe)
+{
+	return loop_now_ms(probe->probes->env->loop);
 }
 
 static void log_and_avoid(struct probe *probe, const char *why)
@@ -58,7 +65,9 @@ static void log_and_avoid(struct probe *probe, const char *why)
 		log_str("backend", probe->backend->settings->name),
 		log_text("server", probe->server->name), log_text("step", "probe"),
 		log_text("error", why));
-	server_failed(probe->server, loop_now_ms(probe->probes->env->loop));
+	server_note(probe->server,
+		probe->state == PROBE_CONNECTING ? SERVER_CONNECT_FAILED : SERVER_BAD_GREETING,
+		now_ms(probe));
 }
 
 static void failed(struct probe *probe, const char *why)
@@ -81,7 +90,7 @@ static void learned(struct probe *probe)
 	char words[SMTP_EXTENSIONS_TEXT_MAX];
 
 	probe->has_learned = true;
-	server_learn(probe->server, &probe->client.capabilities);
+	server_learn(probe->server, &probe->client.capabilities, now_ms(probe));
 	LOG(BACKEND_LEARNED, log_str("backend", probe->backend->settings->name),
 		log_text("server", probe->server->name),
 		log_str("extensions",
@@ -95,7 +104,7 @@ static void learned(struct probe *probe)
 static void tls_failed(struct probe *probe, const char *why)
 {
 	if (backend_tls_failed(probe->backend) == TLS_STEP_PLAINTEXT && probe->client.is_ready)
-		server_learn(probe->server, &probe->client.capabilities);
+		server_learn(probe->server, &probe->client.capabilities, now_ms(probe));
 	else
 		log_and_avoid(probe, why);
 	rest(probe);
@@ -227,7 +236,7 @@ static void send_identity(struct probe *probe, int fd)
 	size_t n = 0;
 
 	if (probe->backend->settings->identity == IDENTITY_PROXY_V1)
-		n = proxy_v1_print(&own, &probe->server->address, header);
+		n = proxy_v1_print(&own, &probe->connector.address, header);
 	else if (probe->backend->settings->identity == IDENTITY_PROXY_V2)
 		n = proxy_v2_print_local(header);
 	stream_write(&probe->stream, str_make(header, n));
@@ -260,7 +269,8 @@ static void begin(struct probe *probe)
 {
 	probe->state = PROBE_CONNECTING;
 	timer_clear(&probe->timer);
-	connector_start(&probe->connector, probe->probes->env->loop, &probe->server->address,
+	server_begin_trial(probe->server, now_ms(probe));
+	server_connect_start(&probe->connector, probe->server, probe->probes->env->loop,
 		probe->probes->env->timeouts->connect, connected, probe);
 }
 
@@ -320,7 +330,7 @@ void probes_free(struct probes **freed)
 	for (size_t i = 0; i < probes->count; i++) {
 		struct probe *probe = &probes->items[i];
 		if (probe->state == PROBE_CONNECTING)
-			connector_cancel(&probe->connector);
+			server_connect_cancel(&probe->connector);
 		if (probe->state == PROBE_TALKING) {
 			stream_close(&probe->stream, false);
 			smtp_client_free(&probe->client);

@@ -2,6 +2,8 @@
 
 #include "net/tls.h"
 
+#define HOUR_MS (60u * 60 * 1000)
+
 /* ---- TLS -------------------------------------------------------------------------------------- */
 
 static const char *const backend_tls_modes[] = { "off", "opportunistic", "required", "implicit",
@@ -116,12 +118,116 @@ static const char *const balances[] = { "first", "roundrobin", "leastconn", "sou
 static const char *const identities[] = { "none", "proxy-v1", "proxy-v2", NULL };
 static const char *const hellos[] = { "own", "client", NULL };
 
+static const char *const checks[] = { "ehlo", "banner", "connect", NULL };
+
+#define SERVER(member) offsetof(struct server_settings, member)
+
+static const struct conf_field server_fields[] = {
+	{ .key = "address",
+		.type = CONF_CUSTOM,
+		.flags = CONF_REQUIRED,
+		.offset = SERVER(address),
+		.element_size = sizeof(struct backend_address),
+		.read = backend_address_read,
+		.free = backend_address_clear,
+		.print = backend_address_print,
+		.schema_json = backend_address_schema,
+		.unit = "server address",
+		.example = "\"10.0.1.10:25\"",
+		.help = "\"10.0.1.10:25\", \"[2001:db8::1]:25\", a name (\"mx.internal:25\": hosts "
+			"file, "
+			"then DNS, again whenever the TTL is over), or a socket "
+			"(\"unix:/run/mta.sock\")." },
+	{ .key = "weight",
+		.type = CONF_NUMBER,
+		.offset = SERVER(weight),
+		.dflt = "1",
+		.max = 256,
+		.help = "Its share, against those of the others. 0: it gets no mail." },
+	{ .key = "backup",
+		.type = CONF_BOOL,
+		.offset = SERVER(is_backup),
+		.dflt = "no",
+		.help = "Used only when no other can be." },
+	{ .key = "max_connections",
+		.type = CONF_NUMBER,
+		.offset = SERVER(max_connections),
+		.dflt = "0",
+		.max = 1000000,
+		.help = "How many connections we have to it at most. When all servers have as many "
+			"as "
+			"they may, sessions wait in the queue. 0: no limit." },
+	CONF_END,
+};
+
+#define HEALTH(member) offsetof(struct health_settings, member)
+
+static const struct conf_field health_fields[] = {
+	{ .key = "check",
+		.type = CONF_ENUM,
+		.offset = HEALTH(check),
+		.dflt = "ehlo",
+		.choices = checks,
+		.help = "What a probe waits for (every timeouts.backend_probe): the answer to "
+			"EHLO, the "
+			"banner, or only the connection. Extensions are learned from EHLO alone." },
+	{ .key = "rise",
+		.type = CONF_NUMBER,
+		.offset = HEALTH(rise),
+		.dflt = "2",
+		.min = 1,
+		.max = 100,
+		.help = "After how many successes a server that is down is up again." },
+	{ .key = "fall",
+		.type = CONF_NUMBER,
+		.offset = HEALTH(fall),
+		.dflt = "3",
+		.min = 1,
+		.max = 100,
+		.help = "After how many failures, without a success between them, a server is "
+			"down: of "
+			"probes and of sessions. After each it comes behind the others for 10 "
+			"seconds." },
+	{ .key = "slow_start",
+		.type = CONF_DURATION,
+		.offset = HEALTH(slow_start),
+		.dflt = "30s",
+		.max = HOUR_MS,
+		.help = "How long the weight of a server that is up again takes to grow to what it "
+			"was. 0: none." },
+	{ .key = "max_tempfail_share",
+		.type = CONF_NUMBER,
+		.unit = "percent",
+		.offset = HEALTH(max_tempfail_share),
+		.dflt = "50",
+		.max = 99,
+		.help = "A server that refuses more than this of a minute's messages for now (4xx "
+			"to "
+			"MAIL, DATA or the message) is down, if another one does better. 0: not "
+			"looked at." },
+	CONF_END,
+};
+
+/* A backend of which no server may be chosen is a mistake. */
+static void check_servers(
+	const struct backend_settings *backend, struct conf_node *node, struct conf_errors *errors)
+{
+	const struct server_settings *servers = backend->servers.items;
+
+	if (backend->servers.count > BACKEND_SERVERS_MAX)
+		conf_error(errors, node, "a backend has at most %d servers", BACKEND_SERVERS_MAX);
+	for (size_t i = 0; i < backend->servers.count; i++)
+		if (servers[i].weight > 0)
+			return;
+	conf_error(errors, conf_node_get(node, "servers"),
+		"at least one server must have a weight above 0");
+}
+
 void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
 {
 	const struct backend_settings *backend = value;
 
-	if (backend->servers.count > BACKEND_SERVERS_MAX)
-		conf_error(errors, node, "a backend has at most %d servers", BACKEND_SERVERS_MAX);
+	check_servers(backend, node, errors);
 	check_backend_tls(&backend->tls, node, errors);
 }
 
@@ -134,10 +240,12 @@ const struct conf_field backend_fields[] = {
 		.example = "mta",
 		.help = "Its name in routes, log and trace. Without it: backend1, backend2, …" },
 	{ .key = "servers",
-		.type = CONF_ENDPOINT,
+		.type = CONF_MAP,
 		.flags = CONF_LIST | CONF_REQUIRED,
 		.offset = BACKEND(servers),
-		.example = "[\"10.0.1.10:25\", \"10.0.1.11:25\"]",
+		.fields = server_fields,
+		.scalar_key = "address",
+		.element_size = sizeof(struct server_settings),
 		.help = "Its servers. When one cannot be used the next is tried, within the same "
 			"transaction, as long as no message was sent." },
 	{ .key = "balance",
@@ -148,7 +256,7 @@ const struct conf_field backend_fields[] = {
 		.help = "Which server comes first. first: in the order given. roundrobin: each in "
 			"turn. leastconn: the one with the fewest connections. source: by the "
 			"client's "
-			"address." },
+			"address. All but first look at the weights." },
 	{ .key = "identity",
 		.type = CONF_ENUM,
 		.offset = BACKEND(identity),
@@ -168,6 +276,19 @@ const struct conf_field backend_fields[] = {
 		.offset = BACKEND(tls),
 		.fields = backend_tls_fields,
 		.help = "TLS towards the backend." },
+	{ .key = "health",
+		.type = CONF_MAP,
+		.offset = BACKEND(health),
+		.fields = health_fields,
+		.help = "When a server counts as down, and as up again." },
+	{ .key = "queue",
+		.type = CONF_NUMBER,
+		.unit = "sessions",
+		.offset = BACKEND(queue),
+		.dflt = "100",
+		.max = 100000,
+		.help = "How many sessions may wait for a connection when all servers have "
+			"max_connections, each for timeouts.backend_queue. 0: none." },
 	CONF_END,
 };
 

@@ -543,6 +543,14 @@ const struct conf_field timeouts_fields[] = {
 		.max = 10 * MINUTE_MS,
 		.help = "How long a connection to a server is kept between two transactions of one "
 			"client." },
+	{ .key = "backend_queue",
+		.type = CONF_DURATION,
+		.offset = TIMEOUT(backend.queue),
+		.dflt = "10s",
+		.min = 10,
+		.max = 4 * MINUTE_MS,
+		.help = "How long a session waits for a connection when all servers of a backend "
+			"have as many as they may (max_connections)." },
 	{ .key = "backend_probe",
 		.type = CONF_DURATION,
 		.offset = TIMEOUT(backend.probe),

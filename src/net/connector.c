@@ -111,6 +111,14 @@ void connector_start_unix(struct connector *connector, struct loop *loop, struct
 	wait_for(connector, begin(connector, (struct sockaddr *)&sa, sizeof(sa)), timeout_ms);
 }
 
+void connector_fail(struct connector *connector, struct loop *loop, const struct err *err,
+	void (*done)(void *ctx, int fd, const struct err *err), void *ctx)
+{
+	prepare(connector, loop, done, ctx);
+	connector->err = *err;
+	wait_for(connector, false, 0);
+}
+
 void connector_cancel(struct connector *connector)
 {
 	if (connector->loop == NULL)

@@ -11,22 +11,7 @@
 #include <cmocka.h>
 
 #include "proto/smtp_params.h"
-
-static struct endpoint addresses[BACKEND_SERVERS_MAX];
-
-static struct backend_settings settings_of(const char *name, enum balance balance, size_t servers)
-{
-	for (size_t i = 0; i < servers; i++) {
-		char text[ENDPOINT_TEXT_MAX];
-		snprintf(text, sizeof(text), "10.0.0.%zu:25", i + 1);
-		assert_true(endpoint_parse(str_from(text), &addresses[i]));
-	}
-	return (struct backend_settings){
-		.name = str_from(name),
-		.servers = { addresses, servers },
-		.balance = (int)balance,
-	};
-}
+#include "support/servers.h"
 
 static struct ipaddr address(const char *text)
 {
@@ -36,6 +21,7 @@ static struct ipaddr address(const char *text)
 	return ip;
 }
 
+static struct server_settings servers[3][2];
 static struct backend_settings backend_settings[3];
 static struct backend backends[3];
 
@@ -44,15 +30,17 @@ static void open_backends(void)
 	static const char *const names[] = { "a", "b", "c" };
 
 	for (size_t i = 0; i < 3; i++) {
-		backend_settings[i] = settings_of(names[i], BALANCE_FIRST, 2);
+		backend_settings[i] = make_backend_settings(names[i], BALANCE_FIRST, servers[i], 2);
 		backend_init(&backends[i], &backend_settings[i]);
 	}
 }
 
 static void close_backends(void)
 {
-	for (size_t i = 0; i < 3; i++)
+	for (size_t i = 0; i < 3; i++) {
 		backend_free(&backends[i]);
+		free_server_settings(servers[i], 2);
+	}
 }
 
 /* A path as the parser makes it. */
@@ -346,7 +334,7 @@ static void learn(size_t backend, size_t server, unsigned extensions, uint64_t s
 {
 	struct smtp_capabilities capabilities = { .extensions = extensions, .size = size };
 
-	server_learn(&backends[backend].servers[server], &capabilities);
+	server_learn(&backends[backend].servers[server], &capabilities, 1000);
 }
 
 static void test_offers(void **state)
@@ -376,7 +364,7 @@ static void test_offers(void **state)
 	assert_int_equal(offer.extensions, OURS | SHARED);
 	assert_int_equal(offer.size, SIZE);
 	/* One that failed may come back as it was. */
-	server_failed(&backends[0].servers[1], 1000);
+	server_note(&backends[0].servers[1], SERVER_CONNECT_FAILED, 1000);
 	assert_int_equal(route_offer(&table, STR("mx"), SIZE).extensions, OURS | SHARED);
 	route_table_close(&table);
 	close_backends();
