@@ -40,7 +40,8 @@ enum xclient_source { XCLIENT_SOURCE_UNKNOWN, XCLIENT_LOCAL, XCLIENT_REMOTE };
 
 /*
  * The client, as raw bytes. What is empty, too long or has control characters is said to be
- * "[UNAVAILABLE]"; PROTO and SESSION of XCLIENT, which have no such value, are not said then.
+ * "[UNAVAILABLE]", and so is a name that is no host name; PROTO and SESSION of XCLIENT, which have no
+ * such value, are not said then.
  */
 struct xclient_identity {
 	struct str name;                       /* host name, verified */

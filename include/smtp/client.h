@@ -159,11 +159,16 @@ void smtp_client_dot(struct smtp_client *client);
 
 /*
  * CHUNKING (RFC 3030), instead of DATA: "BDAT n" or "BDAT n LAST", behind which the owner sends the n
- * bytes, as they are, before anything else. Needs SMTP_EXT_CHUNKING. The last one's answer is
- * SMTP_CLIENT_DOT, as above. When a chunk is refused the message is lost, and what is on its way
- * behind that chunk will be refused as well: one reply then, also with LMTP. Until it is answered
- * nothing can be sent behind the last chunk.
+ * bytes, as they are, before anything else; where smtp_client_can_bdat(). Chunks may be sent with the
+ * envelope and behind each other; nothing can be sent behind the last until it is answered, as
+ * SMTP_CLIENT_DOT above. When a chunk is refused the message is lost: chunks that were sent
+ * already are refused as well, the owner sends no more of them, but RSET.
+ *
+ * With LMTP it takes an accepted recipient, and one chunk at a time: without recipients the last one
+ * has no reply at all (RFC 2033 section 4.3), and behind a chunk that was refused nobody says how
+ * many it has.
  */
+bool smtp_client_can_bdat(const struct smtp_client *client);
 void smtp_client_bdat(struct smtp_client *client, size_t n, bool is_last);
 
 void smtp_client_rset(struct smtp_client *client);

@@ -2,6 +2,7 @@
 
 #include "base/assert.h"
 #include "proto/smtp_params.h"
+#include "proto/smtp_path.h"
 
 #define VALUE_MAX 255 /* as xtext */
 #define CRLF STR("\r\n")
@@ -27,6 +28,17 @@ static bool write_text(struct buf *out, struct str text)
 	return smtp_write_xtext(out, text);
 }
 
+/* Postfix refuses the whole command for a name that it does not take for one, "1.2.3.4" among them; but
+ * a PTR record can hold anything. */
+static bool write_host(struct buf *out, struct str host)
+{
+	bool is_numeric = true;
+
+	for (size_t i = 0; i < host.n && is_numeric; i++)
+		is_numeric = ascii_is_digit(host.p[i]) || host.p[i] == '.';
+	return !is_numeric && smtp_is_host_name(host, false) && buf_write(out, host);
+}
+
 static bool write_address(struct buf *out, const struct endpoint *endpoint)
 {
 	char text[IPADDR_TEXT_MAX];
@@ -45,12 +57,12 @@ static bool write_port(struct buf *out, const struct endpoint *endpoint)
 
 static bool write_name(struct buf *out, const struct xclient_identity *identity)
 {
-	return write_text(out, identity->name);
+	return write_host(out, identity->name);
 }
 
 static bool write_reverse_name(struct buf *out, const struct xclient_identity *identity)
 {
-	return write_text(out, identity->reverse_name);
+	return write_host(out, identity->reverse_name);
 }
 
 static bool write_addr(struct buf *out, const struct xclient_identity *identity)
@@ -125,6 +137,8 @@ struct row {
 	bool (*write)(struct buf *out, const struct xclient_identity *identity);
 };
 
+/* In the order in which they are said: for Postfix NAME is the reverse name as well, so that
+ * REVERSE_NAME must come behind it. */
 static const struct row rows[] = {
 	{ STR_INIT("NAME"), XCLIENT_NAME, IN_BOTH, IN_BOTH, write_name },
 	{ STR_INIT("REVERSE_NAME"), XCLIENT_REVERSE_NAME, IN_XCLIENT, IN_XCLIENT,

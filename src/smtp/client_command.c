@@ -162,13 +162,20 @@ void smtp_client_dot(struct smtp_client *client)
 	client->port->send(client->ctx, DOT_END);
 }
 
+bool smtp_client_can_bdat(const struct smtp_client *client)
+{
+	if (!smtp_client_can_send(client) || !(client->capabilities.extensions & SMTP_EXT_CHUNKING))
+		return false;
+	return !client->is_lmtp || (client->count == 0 && client->accepted > 0);
+}
+
 /* RFC 3030 section 2: bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF */
 void smtp_client_bdat(struct smtp_client *client, size_t n, bool is_last)
 {
 	char memory[64];
 	struct buf line = buf_on(memory, sizeof(memory));
 
-	ASSERT(smtp_client_can_send(client));
+	ASSERT(smtp_client_can_bdat(client));
 	buf_printf(&line, "BDAT %zu%s", n, is_last ? " LAST" : "");
 	send_line(client, &line, is_last ? SMTP_CLIENT_DOT : SMTP_CLIENT_BDAT);
 }

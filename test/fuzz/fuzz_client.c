@@ -205,6 +205,8 @@ static bool may_send(const struct world *world, const struct command *command)
 		return false;
 	if ((client->capabilities.extensions & command->needs) != command->needs)
 		return false;
+	if (command->needs == SMTP_EXT_CHUNKING && !smtp_client_can_bdat(client))
+		return false;
 	return !command->must_be_free || smtp_client_pending(client) == 0;
 }
 
@@ -301,6 +303,8 @@ static void change_identity(struct world *world)
 	bool is_large = world->identity.name.n == 0;
 
 	memset(many, 'x', sizeof(many));
+	for (size_t i = 50; i < sizeof(many); i += 50)
+		many[i] = '.';
 	world->identity = (struct xclient_identity){
 		.name = { many, is_large ? sizeof(many) : 0 },
 		.reverse_name = { many, is_large ? sizeof(many) : 0 },

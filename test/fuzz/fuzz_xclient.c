@@ -56,7 +56,8 @@ static void check_commands(
 		ASSERT(!(set & ~due) && !(rest & set) && !(rest & ~due) && commands < 4);
 		ASSERT((due & ~(unsigned)XCLIENT_HELO & ~set) == (rest & ~(unsigned)XCLIENT_HELO));
 		/* What a later one would make the server forget, or refuse, is in the last. */
-		ASSERT(!is_xclient || rest == 0 || !(set & (XCLIENT_ADDR | XCLIENT_LOGIN)));
+		ASSERT(!is_xclient || rest == 0 ||
+			!(set & (XCLIENT_ADDR | XCLIENT_LOGIN | XCLIENT_PROTO)));
 		due = rest;
 	}
 }

@@ -116,6 +116,19 @@ static const struct line_row {
 		"XFORWARD NAME=[UNAVAILABLE]\r\n" },
 	{ { .reverse_name_failed = true }, XCLIENT_NAME | XCLIENT_REVERSE_NAME,
 		"XCLIENT NAME=[UNAVAILABLE] REVERSE_NAME=[TEMPUNAVAIL]\r\n", NULL },
+	/* No names, though a PTR record may say so. */
+	{ { .name = STR_INIT("a b.example"), .reverse_name = STR_INIT("192.0.2.1") },
+		XCLIENT_NAME | XCLIENT_REVERSE_NAME,
+		"XCLIENT NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE]\r\n", NULL },
+	{ { .name = STR_INIT("-a.example"), .reverse_name = STR_INIT("a+b.example") },
+		XCLIENT_NAME | XCLIENT_REVERSE_NAME,
+		"XCLIENT NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE]\r\n", NULL },
+	{ { .name = STR_INIT("_a-1.2.example"), .reverse_name = STR_INIT("1.2.3.4e") },
+		XCLIENT_NAME | XCLIENT_REVERSE_NAME,
+		"XCLIENT NAME=_a-1.2.example REVERSE_NAME=1.2.3.4e\r\n", NULL },
+	{ { .name = STR_INIT("\xc3\xa4.example"), .reverse_name = STR_INIT("a.example.") },
+		XCLIENT_NAME | XCLIENT_REVERSE_NAME,
+		"XCLIENT NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE]\r\n", NULL },
 	{ { .reverse_name = STR_INIT("ptr.example"), .reverse_name_failed = true },
 		XCLIENT_REVERSE_NAME, "XCLIENT REVERSE_NAME=ptr.example\r\n", NULL },
 	{ { .address = &v4 }, XCLIENT_ADDR | XCLIENT_PORT, "XCLIENT ADDR=192.0.2.1 PORT=4711\r\n",
@@ -223,16 +236,15 @@ static void test_long_values(void **state)
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		memset(text, rows[i].c, rows[i].n);
 		struct xclient_identity identity = {
-			.name = guard_put(&guard, str_make(text, rows[i].n)),
-			.name_failed = true,
+			.hello = guard_put(&guard, str_make(text, rows[i].n)),
 		};
-		assert_int_equal(xforward_print(&identity, XCLIENT_NAME, &out), 0);
+		assert_int_equal(xforward_print(&identity, XCLIENT_HELO, &out), 0);
 		assert_int_equal(buf_used(&out),
-			strlen("XFORWARD NAME=\r\n") + (rows[i].is_said ? 255 : 13));
+			strlen("XFORWARD HELO=\r\n") + (rows[i].is_said ? 255 : 13));
 		buf_truncate(&out, 0);
-		assert_int_equal(xclient_print(&identity, XCLIENT_NAME, &out), 0);
+		assert_int_equal(xclient_print(&identity, XCLIENT_HELO, &out), 0);
 		assert_int_equal(
-			buf_used(&out), strlen("XCLIENT NAME=\r\n") + (rows[i].is_said ? 255 : 13));
+			buf_used(&out), strlen("XCLIENT HELO=\r\n") + (rows[i].is_said ? 255 : 13));
 		buf_truncate(&out, 0);
 	}
 	buf_free(&out);
@@ -240,14 +252,17 @@ static void test_long_values(void **state)
 
 /* ---- More than one command ------------------------------------------------------------------ */
 
-static char filler[256];
+static char filler[256], host[256];
 
 static struct xclient_identity of_sizes(size_t name, size_t hello, size_t login)
 {
 	memset(filler, 'x', sizeof(filler));
+	memset(host, 'x', sizeof(host));
+	for (size_t i = 50; i < sizeof(host) - 10; i += 50)
+		host[i] = '.';
 	return (struct xclient_identity){
-		.name = { filler, name },
-		.reverse_name = { filler, name },
+		.name = { host, name },
+		.reverse_name = { host, name },
 		.address = &longest_v6,
 		.destination = &longest_v6,
 		.protocol = XCLIENT_ESMTP,
@@ -301,7 +316,7 @@ static void test_the_limit_of_a_line(void **state)
 	buf_free(&out);
 }
 
-/* ADDR and LOGIN come in the last command, once; nothing is lost but HELO. */
+/* ADDR, LOGIN and PROTO come in the last command, once; nothing is lost but HELO. */
 static void test_many_commands(void **state)
 {
 	static const size_t sizes[] = { 1, 60, 120, 200, 255 };
@@ -319,6 +334,7 @@ static void test_many_commands(void **state)
 			assert_false(all & set);
 			assert_int_equal((set & XCLIENT_ADDR) != 0, rest == 0);
 			assert_int_equal((set & XCLIENT_LOGIN) != 0, rest == 0);
+			assert_int_equal((set & XCLIENT_PROTO) != 0, rest == 0);
 			all |= set;
 			due = rest;
 			commands++;

@@ -149,54 +149,92 @@ static void test_recipients_before_rset(void **state)
 
 static void test_bdat(void **state)
 {
+	struct talk talk;
+
 	(void)state;
-	for (int lmtp = 0; lmtp < 2; lmtp++) {
-		struct talk talk;
-		open_lmtp(&talk, false);
-		talk.client.is_lmtp = lmtp;
-		envelope(&talk, "250 a\r\n250 b\r\n");
-		smtp_client_bdat(&talk.client, 65536, false);
-		assert_true(smtp_client_can_send(&talk.client));
-		smtp_client_bdat(&talk.client, SIZE_MAX, false);
-		smtp_client_bdat(&talk.client, 0, true);
-		assert_false(smtp_client_can_send(&talk.client));
-		talk_assert(
-			&talk.sent, "BDAT 65536\r\nBDAT 18446744073709551615\r\nBDAT 0 LAST\r\n");
-		talk_hear(&talk, STR("250 1\r\n250 2\r\n250 a\r\n"));
-		talk_assert(&talk.told, lmtp ? "BDAT 250\nBDAT 250\nend of data 250 #0\n"
-					     : "BDAT 250\nBDAT 250\nend of data 250 #0.\n");
-		assert_int_equal(smtp_client_can_send(&talk.client), !lmtp);
-		if (lmtp)
-			talk_hear(&talk, STR("550 b\r\n"));
-		talk_assert(&talk.told, lmtp ? "end of data 550 #1.\n" : "");
-		assert_true(smtp_client_is_quiet(&talk.client));
-		talk_close(&talk);
-	}
+	open_lmtp(&talk, false);
+	talk.client.is_lmtp = false;
+	envelope(&talk, "250 a\r\n250 b\r\n");
+	smtp_client_bdat(&talk.client, 65536, false);
+	smtp_client_bdat(&talk.client, SIZE_MAX, false);
+	assert_true(smtp_client_can_bdat(&talk.client));
+	smtp_client_bdat(&talk.client, 0, true);
+	assert_false(smtp_client_can_send(&talk.client));
+	assert_false(smtp_client_can_bdat(&talk.client));
+	talk_assert(&talk.sent, "BDAT 65536\r\nBDAT 18446744073709551615\r\nBDAT 0 LAST\r\n");
+	talk_hear(&talk, STR("250 1\r\n250 2\r\n250 queued\r\n"));
+	talk_assert(&talk.told, "BDAT 250\nBDAT 250\nend of data 250 #0.\n");
+	assert_true(smtp_client_is_quiet(&talk.client));
+	talk_close(&talk);
 }
 
-/* RFC 3030 section 4.2: the message may go out with the envelope. How many answers there are to the
- * last chunk is only known when those before it have come. */
+/* RFC 3030 section 4.2: the message may go out with the envelope. */
 static void test_bdat_behind_recipients(void **state)
 {
 	(void)state;
 	for (int byte_by_byte = 0; byte_by_byte < 2; byte_by_byte++) {
 		struct talk talk;
 		open_lmtp(&talk, byte_by_byte);
+		talk.client.is_lmtp = false;
 		talk_mail(&talk);
 		talk_rcpt(&talk);
 		talk_rcpt(&talk);
-		talk_rcpt(&talk);
 		smtp_client_bdat(&talk.client, 10, true);
-		talk_hear(&talk, STR("250 a\r\n250 b\r\n550 c\r\n250 d\r\n250 e\r\n451 f\r\n"));
-		talk_assert(&talk.told, "MAIL 250\nRCPT 250\nRCPT 550\nRCPT 250\n"
-					"end of data 250 #0\nend of data 451 #1.\n");
+		talk_hear(&talk, STR("250 a\r\n550 b\r\n550 c\r\n554 none\r\n"));
+		talk_assert(&talk.told, "MAIL 250\nRCPT 550\nRCPT 550\nend of data 554 #0.\n");
 		assert_true(smtp_client_is_quiet(&talk.client));
 		talk_close(&talk);
 	}
 }
 
-/* The server has no transaction any more. */
+/* RFC 2033 section 4.3. */
+static void test_bdat_of_lmtp(void **state)
+{
+	(void)state;
+	for (int byte_by_byte = 0; byte_by_byte < 2; byte_by_byte++) {
+		struct talk talk;
+		open_lmtp(&talk, byte_by_byte);
+		assert_false(smtp_client_can_bdat(&talk.client));
+		talk_mail(&talk);
+		talk_rcpt(&talk);
+		talk_rcpt(&talk);
+		talk_hear(&talk, STR("250 m\r\n250 a\r\n"));
+		assert_false(smtp_client_can_bdat(&talk.client));
+		talk_hear(&talk, STR("250 b\r\n"));
+		assert_true(smtp_client_can_bdat(&talk.client));
+		smtp_client_bdat(&talk.client, 10, false);
+		assert_false(smtp_client_can_bdat(&talk.client));
+		talk_hear(&talk, STR("250 1\r\n"));
+		smtp_client_bdat(&talk.client, 10, true);
+		talk_assert(&talk.told, "MAIL 250\nRCPT 250\nRCPT 250\nBDAT 250\n");
+		talk_hear(&talk, STR("250 a\r\n"));
+		talk_assert(&talk.told, "end of data 250 #0\n");
+		talk_hear(&talk, STR("451 b\r\n"));
+		talk_assert(&talk.told, "end of data 451 #1.\n");
+		assert_true(smtp_client_is_quiet(&talk.client));
+		talk_close(&talk);
+	}
+}
+
+/* What is on its way is refused as well. */
 static void test_a_chunk_refused(void **state)
+{
+	struct talk talk;
+
+	(void)state;
+	open_lmtp(&talk, false);
+	talk.client.is_lmtp = false;
+	envelope(&talk, "250 a\r\n250 b\r\n");
+	smtp_client_bdat(&talk.client, 10, false);
+	smtp_client_bdat(&talk.client, 10, true);
+	talk_hear(&talk, STR("552 too much\r\n503 no\r\n"));
+	talk_assert(&talk.told, "BDAT 552\nend of data 503 #0.\n");
+	assert_true(smtp_client_is_quiet(&talk.client));
+	talk_close(&talk);
+}
+
+/* With LMTP nobody knows how many replies the next one would have, or one without recipients. */
+static void test_no_chunk_of_lmtp(void **state)
 {
 	struct talk talk;
 
@@ -204,10 +242,13 @@ static void test_a_chunk_refused(void **state)
 	open_lmtp(&talk, false);
 	envelope(&talk, "250 a\r\n250 b\r\n");
 	smtp_client_bdat(&talk.client, 10, false);
-	smtp_client_bdat(&talk.client, 10, true);
-	talk_hear(&talk, STR("552 too much\r\n503 no\r\n"));
-	talk_assert(&talk.told, "BDAT 552\nend of data 503 #0.\n");
-	assert_true(smtp_client_is_quiet(&talk.client));
+	talk_hear(&talk, STR("552 too much\r\n"));
+	assert_true(smtp_client_can_send(&talk.client));
+	assert_false(smtp_client_can_bdat(&talk.client));
+	smtp_client_rset(&talk.client);
+	talk_hear(&talk, STR("250 Ok\r\n"));
+	envelope(&talk, "550 a\r\n");
+	assert_false(smtp_client_can_bdat(&talk.client));
 	talk_close(&talk);
 }
 
@@ -227,6 +268,24 @@ static void test_one_chunk_at_a_time(void **state)
 	talk_close(&talk);
 }
 
+static void bdat_not_offered(struct talk *talk)
+{
+	smtp_client_bdat(&talk->client, 10, true);
+}
+
+static void bdat_without_recipients(struct talk *talk)
+{
+	talk->client.is_lmtp = true;
+	smtp_client_bdat(&talk->client, 10, true);
+}
+
+static void test_bdat_asserts(void **state)
+{
+	(void)state;
+	talk_assert_abort(STR(SERVER_EHLO), bdat_not_offered);
+	talk_assert_abort(STR(CHUNKING_EHLO), bdat_without_recipients);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,7 +296,10 @@ int main(void)
 		cmocka_unit_test(test_recipients_before_rset),
 		cmocka_unit_test(test_bdat),
 		cmocka_unit_test(test_bdat_behind_recipients),
+		cmocka_unit_test(test_bdat_of_lmtp),
 		cmocka_unit_test(test_a_chunk_refused),
+		cmocka_unit_test(test_no_chunk_of_lmtp),
+		cmocka_unit_test(test_bdat_asserts),
 		cmocka_unit_test(test_one_chunk_at_a_time),
 	};
 

@@ -38,6 +38,8 @@ static struct xclient_identity large(void)
 	struct xclient_identity identity = usual();
 
 	memset(many, 'x', sizeof(many));
+	for (size_t i = 50; i < 250; i += 50)
+		many[i] = '.';
 	identity.name = identity.hello = identity.login = str_make(many, 250);
 	return identity;
 }
