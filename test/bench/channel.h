@@ -13,22 +13,22 @@
 
 #define CHANNEL_TEXT_MAX 160
 
-typedef struct ssl_st SSL;
-typedef struct ssl_ctx_st SSL_CTX;
+struct ssl_st; /* SSL and SSL_CTX of OpenSSL */
+struct ssl_ctx_st;
 
 struct channel {
 	int fd;
-	SSL *ssl; /* NULL: plain */
+	struct ssl_st *ssl; /* NULL: plain */
 	bool wants_write;
 	char error[CHANNEL_TEXT_MAX]; /* after -1 */
 };
 
 /* version: 12, 13, or 0 for both. The caller frees it. */
-SSL_CTX *channel_context(int version);
-void channel_context_free(SSL_CTX *context);
+struct ssl_ctx_st *channel_context(int version);
+void channel_context_free(struct ssl_ctx_st *context);
 
 /* From now on TLS. */
-void channel_start_tls(struct channel *channel, SSL_CTX *context);
+void channel_start_tls(struct channel *channel, struct ssl_ctx_st *context);
 
 /* 1: done, and it was a full one; 0: when the socket is ready again; -1: failed. */
 int channel_shake_hands(struct channel *channel);

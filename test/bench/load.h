@@ -14,7 +14,7 @@ struct load {
 	const struct options *options;
 	struct stats stats;
 	int epoll;
-	SSL_CTX *tls; /* NULL without TLS */
+	struct ssl_ctx_st *tls; /* NULL without TLS */
 
 	/* What is written, prepared once. */
 	struct buf hello, starttls, mail, data, quit, body;

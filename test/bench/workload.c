@@ -22,7 +22,8 @@ static const struct workload workloads[] = {
 		.hold = HOLD_AFTER_HELLO, .tls = LOAD_TLS_IMPLICIT, .tls_version = 13 },
 	{ "W4t12", "idle connections after EHLO under TLS 1.2", 1000, 0, 0, true,
 		.hold = HOLD_AFTER_HELLO, .tls = LOAD_TLS_IMPLICIT, .tls_version = 12 },
-	{ "W7", "one connection, one message at a time", 1, ALL_MESSAGES, 4 * KIB, true },
+	{ "W7", "one connection, one message at a time", 1, ALL_MESSAGES, 4 * KIB,
+		.says_hello = true },
 	{ "W8", "stopped half way through a message", 200, 1, 1 * MIB, true, .hold = HOLD_IN_BODY },
 };
 
