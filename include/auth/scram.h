@@ -63,7 +63,8 @@ struct scram_fake_key {
 	uint8_t bytes[SCRAM_HASH_SIZE];
 };
 
-struct scram_fake_key scram_fake_key_make(void);
+/* The same one each time for the same secret, which it does not tell. */
+struct scram_fake_key scram_fake_key_from(struct str secret);
 
 /* The same one each time for the same key and name, with the salt's length and the iterations of
  * `like`; no password belongs to it. */

@@ -168,11 +168,13 @@ bool scram_verifier_matches(const struct scram_verifier *verifier, struct str pa
 	return matches;
 }
 
-struct scram_fake_key scram_fake_key_make(void)
+struct scram_fake_key scram_fake_key_from(struct str secret)
 {
+	struct digest digest = hmac(secret, STR("gatepost: made-up verifiers"));
 	struct scram_fake_key key;
 
-	secret_make(key.bytes, sizeof(key.bytes));
+	memcpy(key.bytes, digest.bytes, sizeof(key.bytes));
+	secret_wipe(&digest, sizeof(digest));
 	return key;
 }
 

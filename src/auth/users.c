@@ -18,7 +18,6 @@ struct users {
 	char *path;
 	struct users_file *file;
 	struct crypt_worker *worker;
-	struct scram_fake_key fake_key;
 	LIST_HEAD(, auth_attempt) attempts;
 	size_t count;
 };
@@ -193,12 +192,12 @@ static void take_login_password(struct auth_attempt *attempt, struct str bytes)
 /* The made-up verifier is made each time, needed or not: it takes a moment, too. */
 static struct scram_verifier verifier_for(struct auth_attempt *attempt)
 {
-	const struct users *users = attempt->users;
-	const struct user *user = users_file_find(users->file, scram_name(&attempt->scram));
+	const struct users_file *file = attempt->users->file;
+	const struct user *user = users_file_find(file, scram_name(&attempt->scram));
 	struct scram_verifier fake, stored;
 
 	scram_verifier_fake(
-		&users->fake_key, scram_name(&attempt->scram), &users->file->verifier_decoy, &fake);
+		&file->fake_key, scram_name(&attempt->scram), &file->verifier_decoy, &fake);
 	attempt->can_match = user != NULL && !user->is_locked && user->verifier.n > 0 &&
 			     scram_verifier_parse(user->verifier, &stored, NULL) == 0;
 	return attempt->can_match ? stored : fake;
@@ -352,7 +351,6 @@ struct auth_service *auth_users_new(struct loop *loop, const char *path, struct 
 	*users = (struct users){ .service = { &kind }, .loop = loop, .file = file };
 	users->path = xstrdup(path);
 	users->worker = crypt_worker_new(loop);
-	users->fake_key = scram_fake_key_make();
 	LIST_INIT(&users->attempts);
 	return &users->service;
 }

@@ -236,6 +236,35 @@ static struct str commonest(const struct tally *tally)
 	return tally->count > 0 ? tally->rows[best].example : str_make("", 0);
 }
 
+/* Behind the mark of a locked one. */
+static struct str bare_hash(const struct line *line)
+{
+	return str_from_pos(line->hash, line->is_locked ? 1 : 0);
+}
+
+/*
+ * Made-up salts must stay as they are when a user is added, after a restart, and on the next listener
+ * with this file: else two looks tell them from real ones. So they are made from a line that stays:
+ * the first hash of crypt(3), whose salt nobody is shown; without any, the first verifier, which its
+ * user could compute. A locked one will do.
+ */
+static struct str oldest_hash(const struct reading *reading)
+{
+	struct str verifier = str_make("", 0);
+	struct password_cost cost;
+
+	for (size_t i = 0; i < reading->count; i++) {
+		struct str hash = bare_hash(&reading->lines[i]);
+		if (password_hash_look(hash, &cost, NULL) < 0)
+			continue;
+		if (cost.method != PASSWORD_SCRAM)
+			return hash;
+		if (verifier.n == 0)
+			verifier = hash;
+	}
+	return verifier;
+}
+
 static void choose_decoys(struct users_file *file)
 {
 	struct tally hashes = { .count = 0 }, verifiers = { .count = 0 };
@@ -310,6 +339,7 @@ static int understand(const char *path, struct users_file *file, struct err *err
 	struct reading reading = { .path = path, .err = err };
 
 	read_lines(&reading, str_make(file->bytes, file->size));
+	file->fake_key = scram_fake_key_from(oldest_hash(&reading)); /* while in order */
 	join_lines(&reading, file);
 	free(reading.lines);
 	return conclude(&reading);

@@ -25,8 +25,9 @@ struct users_file {
 	size_t count, locked, verifiers;
 	/* A hash of the commonest kind and cost, for users that there are not; empty: no users. */
 	struct str decoy;
-	/* Likewise: what made-up verifiers look like. */
+	/* Likewise: what made-up verifiers look like; and what their salts are made from. */
 	struct scram_verifier verifier_decoy;
+	struct scram_fake_key fake_key;
 };
 
 /* NULL with the first mistake in `err`. */

@@ -127,12 +127,14 @@ static void test_verifier_mistakes(void **state)
 
 static void test_fake(void **state)
 {
-	struct scram_fake_key key = scram_fake_key_make(), other_key = scram_fake_key_make();
+	struct scram_fake_key key = scram_fake_key_from(STR("secret"));
+	struct scram_fake_key same_key = scram_fake_key_from(STR("secret"));
+	struct scram_fake_key other_key = scram_fake_key_from(STR("secreu"));
 	struct scram_verifier like = make_verifier("x"), a, again, b, c;
 
 	(void)state;
 	scram_verifier_fake(&key, STR("nobody"), &like, &a);
-	scram_verifier_fake(&key, STR("nobody"), &like, &again);
+	scram_verifier_fake(&same_key, STR("nobody"), &like, &again);
 	scram_verifier_fake(&key, STR("nobodx"), &like, &b);
 	scram_verifier_fake(&other_key, STR("nobody"), &like, &c);
 	assert_memory_equal(&a, &again, sizeof(a));

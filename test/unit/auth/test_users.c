@@ -328,6 +328,58 @@ static void test_scram_unknown(void **state)
 	}
 }
 
+/* The salt and the iterations that a name is shown. */
+static void look_at_salt(struct world *world, const char *name, char shown[128])
+{
+	struct dance dance;
+
+	dance_with(world, &dance, AUTH_SCRAM_SHA_256, name, "x");
+	struct str challenge = str_make(dance.challenge, dance.challenge_n);
+	struct str salt = scram_client_part(challenge, 's');
+	struct str iterations = scram_client_part(challenge, 'i');
+	snprintf(shown, 128, "%.*s %.*s", STR_ARG(salt), STR_ARG(iterations));
+}
+
+static const struct {
+	const char *text;
+	bool is_same;
+} later_files[] = {
+	{ FILE_TEXT "new:" BCRYPT_OTHER "\nnewer:" SCRAM "\n", true },
+	{ "# nothing but a comment\n" FILE_TEXT, true },
+	{ "first:*\n" FILE_TEXT, true },
+	{ "yes:!" YESCRYPT "\nboth:" SCRAM "\n", true },
+	{ "both:" SCRAM "\nyes:" YESCRYPT "\n", true },
+	{ "both:" SCRAM "\nother:" BCRYPT_OTHER "\nyes:" YESCRYPT "\n", false },
+	{ "both:" SCRAM "\n", false },
+};
+
+/*
+ * Made-up salts came from a key that each service made anew: who looked at the same name at two
+ * listeners, or before and after a restart, saw which users there are.
+ */
+static void test_made_up_salts_stay(void **state)
+{
+	char before[128], after[128], known[128];
+	struct world *world = *state;
+	struct err err;
+
+	look_at_salt(world, "nobody", before);
+	look_at_salt(world, "both", known);
+	world->service->kind->free(world->service);
+	world->service = auth_users_new(world->loop, world->path, &err);
+	assert_non_null(world->service);
+	look_at_salt(world, "nobody", after);
+	assert_string_equal(before, after);
+	for (size_t i = 0; i < sizeof(later_files) / sizeof(later_files[0]); i++) {
+		write_file(world->path, later_files[i].text);
+		assert_int_equal(auth_users_reload(world->service, &err), 0);
+		look_at_salt(world, "nobody", after);
+		assert_int_equal(strcmp(before, after) == 0, later_files[i].is_same);
+		look_at_salt(world, "both", after);
+		assert_string_equal(known, after);
+	}
+}
+
 static void test_scram_malformed(void **state)
 {
 	const struct str first = STR("n,,n=both,r=nonce"), garbage = STR("garbage");
@@ -598,6 +650,7 @@ int main(void)
 		TEST(test_scram),
 		TEST(test_scram_plus),
 		TEST(test_scram_unknown),
+		TEST(test_made_up_salts_stay),
 		TEST(test_scram_malformed),
 		TEST(test_mechanisms),
 		TEST(test_mistakes),
