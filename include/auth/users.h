@@ -13,7 +13,8 @@
  *
  * Passwords are checked in another process (auth/crypt_worker.h), against a crypt(3) hash if the
  * user has one. An unknown or locked user costs the same check, against the kind and cost that most
- * lines have. The times are equal as far as users' hashes are of one kind and cost.
+ * lines have. The times are equal as far as users' hashes are of one kind and cost; a file of several
+ * kinds, or with users that SCRAM leaves out, is a notice in the log.
  */
 #ifndef AUTH_USERS_H
 #define AUTH_USERS_H

@@ -35,4 +35,10 @@ void auth_guard_failed(
 /* Have there been `limit` failures or more within the window? 0: no limit. */
 bool auth_guard_is_limited(const struct auth_guard *guard, char what, struct str who,
 	uint64_t limit, uint64_t window_ms, uint64_t now_ms);
+
+/*
+ * How long a refusal that took `took_ms` is still to be held back, so that its time does not tell
+ * what was checked: all take `delay_ms`, or, those that took longer, a multiple of it. 0: no delay.
+ */
+uint64_t auth_guard_wait_ms(uint64_t delay_ms, uint64_t took_ms);
 #endif

@@ -53,6 +53,21 @@ static void mistake(struct reading *reading, size_t line, const char *format, ..
 	err_set(reading->err, "%s:%zu: %s", reading->path, line, text);
 }
 
+/* Nothing that keeps the file from being used. */
+static void notice(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void notice(const char *path, const char *format, ...)
+{
+	char text[ERR_TEXT_MAX], whole[2 * ERR_TEXT_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	snprintf(whole, sizeof(whole), "%s: %s", path, text);
+	LOG(CONFIG_NOTICE, log_text("detail", whole));
+}
+
 static int conclude(const struct reading *reading)
 {
 	char first[ERR_TEXT_MAX];
@@ -265,7 +280,28 @@ static struct str oldest_hash(const struct reading *reading)
 	return verifier;
 }
 
-static void choose_decoys(struct users_file *file)
+static void notice_differences(const char *path, const struct users_file *file,
+	const struct tally *hashes, const struct tally *verifiers)
+{
+	size_t without = file->count - file->locked - file->verifiers;
+
+	if (hashes->count > 1)
+		notice(path,
+			"hashes are of %zu kinds or costs: a check takes longer for some users "
+			"than for others, and than for names that are not there",
+			hashes->count);
+	if (verifiers->count > 1)
+		notice(path,
+			"SCRAM verifiers have %zu numbers of iterations: whoever asks is shown "
+			"them, and names that are not there have the commonest",
+			verifiers->count);
+	if (file->verifiers > 0 && without > 0)
+		notice(path,
+			"%zu users have no SCRAM verifier: SCRAM is offered, and they fail with it",
+			without);
+}
+
+static void choose_decoys(const char *path, struct users_file *file)
 {
 	struct tally hashes = { .count = 0 }, verifiers = { .count = 0 };
 
@@ -276,6 +312,7 @@ static void choose_decoys(struct users_file *file)
 		if (user->verifier.n > 0)
 			tally_add(&verifiers, user->verifier);
 	}
+	notice_differences(path, file, &hashes, &verifiers);
 	file->decoy = commonest(&hashes);
 	(void)scram_verifier_parse(commonest(&verifiers), &file->verifier_decoy, NULL);
 }
@@ -303,7 +340,6 @@ static int read_whole(int fd, struct users_file *file, struct err *err)
 static int look_at_status(int fd, const char *path, size_t *size, struct err *err)
 {
 	struct stat status;
-	char notice[ERR_TEXT_MAX];
 
 	if (fstat(fd, &status) < 0)
 		return err_errno(err, "cannot ask for its size");
@@ -312,10 +348,8 @@ static int look_at_status(int fd, const char *path, size_t *size, struct err *er
 	if (status.st_size > AUTH_USERS_FILE_MAX)
 		return err_set(err, "larger than %d bytes", AUTH_USERS_FILE_MAX);
 	*size = (size_t)status.st_size;
-	if (status.st_mode & S_IROTH) {
-		snprintf(notice, sizeof(notice), "%s: everybody on this machine can read it", path);
-		LOG(CONFIG_NOTICE, log_text("detail", notice));
-	}
+	if (status.st_mode & S_IROTH)
+		notice(path, "everybody on this machine can read it");
 	return 0;
 }
 
@@ -358,7 +392,7 @@ struct users_file *users_file_read(const char *path, struct err *err)
 		users_file_free(&file);
 		return NULL;
 	}
-	choose_decoys(file);
+	choose_decoys(path, file);
 	return file;
 }
 

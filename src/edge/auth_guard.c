@@ -80,3 +80,13 @@ bool auth_guard_is_limited(const struct auth_guard *guard, char what, struct str
 	return limit > 0 && entry != NULL && now_ms - entry->since_ms < window_ms &&
 	       entry->failures >= limit;
 }
+
+uint64_t auth_guard_wait_ms(uint64_t delay_ms, uint64_t took_ms)
+{
+	if (delay_ms == 0)
+		return 0;
+	uint64_t over_ms = took_ms % delay_ms;
+	bool is_due = over_ms == 0 && took_ms > 0;
+
+	return is_due ? 0 : delay_ms - over_ms;
+}

@@ -147,8 +147,8 @@ static bool is_limited(const struct session *session, struct str user)
 	if (user.n > 0)
 		return auth_guard_is_limited(
 			guard, 'u', user, auth->failures_per_user, auth->failure_window_ms, now);
-	return auth_guard_is_limited(guard, 'c', guessed_by(session, ip),
-		auth->failures_per_client, auth->failure_window_ms, now);
+	return auth_guard_is_limited(guard, 'c', guessed_by(session, ip), auth->failures_per_client,
+		auth->failure_window_ms, now);
 }
 
 static void log_limited(const struct session *session)
@@ -160,10 +160,15 @@ static void log_limited(const struct session *session)
 		log_text("client", ipaddr_print(&session->connection.remote.address.ip, ip)));
 }
 
+/* From the client's last response on, not from the beginning: the client chooses when it responds, and
+ * could let the check end just before or behind a multiple of the delay. */
 static void hold_back(struct session *session, enum auth_result result)
 {
+	uint64_t took = session_now_ms(session) - session->auth_asked_ms;
+
 	session->auth_result = result;
-	timer_set(&session->auth_delay, settings(session)->failure_delay_ms);
+	timer_set(&session->auth_delay,
+		auth_guard_wait_ms(settings(session)->failure_delay_ms, took));
 }
 
 /* A name that is cut would be somebody else's. */
@@ -247,6 +252,7 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 					   : STR(""),
 	};
 	session->auth_user[0] = '\0';
+	session->auth_asked_ms = session_now_ms(session);
 	session->auth = service->kind->begin(service, bit, initial, &client, &port, session);
 	return session->auth ? SMTP_AUTH_STARTED : SMTP_AUTH_NOT_AVAILABLE;
 }
@@ -255,6 +261,7 @@ void session_auth_respond(void *ctx, struct str response)
 {
 	struct session *session = ctx;
 
+	session->auth_asked_ms = session_now_ms(session);
 	session->listener->auth->kind->respond(session->auth, response);
 }
 

@@ -44,6 +44,7 @@ struct session {
 	struct auth_attempt *auth;     /* NULL: none under way */
 	struct timer auth_delay;       /* a refusal that is held back */
 	enum auth_result auth_result;  /* … and which */
+	uint64_t auth_asked_ms;        /* when the service was given the client's last response */
 	char auth_user[AUTH_USER_MAX]; /* as far as known; empty: not */
 	enum ending ending;
 	bool is_shaking_hands; /* counted in edge->handshakes */

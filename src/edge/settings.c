@@ -136,7 +136,8 @@ static const struct conf_field auth_fields[] = {
 		.offset = AUTH(failure_delay_ms),
 		.dflt = "2s",
 		.max = MINUTE_MS,
-		.help = "How long a refusal is held back." },
+		.help = "How long a refusal is held back, the time of the check included. One that "
+			"took longer waits for the next multiple. 0: the time of the check shows." },
 	{ .key = "timeout",
 		.type = CONF_DURATION,
 		.offset = AUTH(timeout_ms),

@@ -516,9 +516,9 @@ def test_limit_of_a_connection(gatepost):
         assert latest(gatepost, client)["ending"] == "auth_failures"
 
 
-def limited(backend, users, pair, **auth):
+def limited(backend, users, pair, failure_delay="50ms", **auth):
     return Gatepost(configured(
-        listener("mx", pair, users=str(users), failure_delay="50ms", **auth),
+        listener("mx", pair, users=str(users), failure_delay=failure_delay, **auth),
         limits={"auth_failures": 100}), backend=backend)
 
 
@@ -640,19 +640,46 @@ def test_the_loop_does_not_wait_for_passwords(backend, users, pair):
         assert slowest < 0.5
 
 
+# Of crypt(3), for no password: a check takes a good part of a second.
+DEAR_HASH = "$6$rounds=1000000$saltsaltsaltsalt$" + "x" * 86
+
+
+def quickest_refusals(gatepost, *names, times=6):
+    quickest = {}
+    with session(gatepost) as client:
+        for name in names * times:
+            started = time.monotonic()
+            assert auth_plain(client, name, WRONG).code == 535
+            took = time.monotonic() - started
+            quickest[name] = min(took, quickest.get(name, took))
+    return quickest
+
+
 def test_unknown_users_cost_the_same(backend, users, pair, tmp_path):
     """All hashes of one kind: the quickest of some tries are of a size."""
     path = tmp_path / "users"
     path.write_text(hash_password("shane", SECRETS["shane"], "sha512"))
-    with limited(backend, path, pair) as gatepost, session(gatepost) as client:
-        quickest = {}
-        for name in ("shane", "nobody") * 6:
-            started = time.monotonic()
-            assert auth_plain(client, name, WRONG).code == 535
-            took = time.monotonic() - started - 0.05
-            quickest[name] = min(took, quickest.get(name, took))
+    path.chmod(0o600)
+    with limited(backend, path, pair, failure_delay="0ms") as gatepost:
+        quickest = quickest_refusals(gatepost, "shane", "nobody")
         assert quickest["nobody"] > quickest["shane"] * 0.6
         assert quickest["shane"] > quickest["nobody"] * 0.6
+        assert not gatepost.log_records("config_notice")
+
+
+def test_the_delay_hides_the_check(backend, pair, tmp_path):
+    """A user with a dear hash among many with cheap ones was told from nobody by the time."""
+    path = tmp_path / "users"
+    path.write_text(f"dear:{DEAR_HASH}\n" + hash_password("bea", SECRETS["bea"], "bcrypt")
+                    + hash_password("yves", SECRETS["yves"], "bcrypt"))
+    path.chmod(0o600)
+    with limited(backend, path, pair, failure_delay="0ms") as gatepost:
+        quickest = quickest_refusals(gatepost, "dear", "nobody", times=2)
+        assert quickest["dear"] > quickest["nobody"] + 0.2, "the hash is not dear enough to tell"
+        assert "hashes are of 2 kinds or costs" in gatepost.wait_log("config_notice")["detail"]
+    with limited(backend, path, pair, failure_delay="3s") as gatepost:
+        quickest = quickest_refusals(gatepost, "dear", "nobody", times=2)
+        assert abs(quickest["dear"] - quickest["nobody"]) < 0.1
 
 
 def test_client_that_goes_during_the_check(gatepost):

@@ -10,6 +10,7 @@
 
 #include "auth/crypt_worker.h"
 #include "auth/scram.h"
+#include "base/log.h"
 #include "support/auth_record.h"
 #include "support/scram_client.h"
 
@@ -445,6 +446,49 @@ static void test_mechanisms(void **state)
 	}
 }
 
+static const struct {
+	const char *text, *says; /* NULL: nothing */
+} notices[] = {
+	{ "a:" BCRYPT "\nb:" BCRYPT_OTHER "\n", NULL },
+	{ "a:" BCRYPT "\na:" SCRAM "\nb:" BCRYPT "\nb:" SCRAM "\n", NULL },
+	{ "a:" BCRYPT "\nb:!" SHA512 "\n", NULL },
+	{ "a:" BCRYPT "\nb:" SHA512 "\n", "hashes are of 2 kinds or costs" },
+	{ "a:" BCRYPT "\na:" SCRAM "\nb:" BCRYPT "\n", "1 users have no SCRAM verifier" },
+};
+
+static void read_log(const char *path, char *text, size_t size)
+{
+	FILE *file = fopen(path, "r");
+
+	assert_non_null(file);
+	text[fread(text, 1, size - 1, file)] = '\0';
+	fclose(file);
+}
+
+/* What an operator cannot see in the file, though it tells strangers who its users are. */
+static void test_notices(void **state)
+{
+	char path[80], text[4096];
+	struct world *world = *state;
+	struct err err;
+
+	snprintf(path, sizeof(path), "%s.log", world->path);
+	for (size_t i = 0; i < sizeof(notices) / sizeof(notices[0]); i++) {
+		unlink(path);
+		assert_int_equal(log_open(path, LOG_FORMAT_JSON, LOG_DEBUG_LEVEL, "mx", &err), 0);
+		write_file(world->path, notices[i].text);
+		assert_int_equal(auth_users_reload(world->service, &err), 0);
+		assert_int_equal(
+			log_open("stderr", LOG_FORMAT_JSON, LOG_INFO_LEVEL, "mx", &err), 0);
+		read_log(path, text, sizeof(text));
+		if (notices[i].says != NULL)
+			assert_non_null(strstr(text, notices[i].says));
+		else
+			assert_int_equal(text[0], '\0');
+		unlink(path);
+	}
+}
+
 #define X16 "xxxxxxxxxxxxxxxx"
 #define X256 X16 X16 X16 X16 X16 X16 X16 X16 X16 X16 X16 X16 X16 X16 X16 X16
 
@@ -653,6 +697,7 @@ int main(void)
 		TEST(test_made_up_salts_stay),
 		TEST(test_scram_malformed),
 		TEST(test_mechanisms),
+		TEST(test_notices),
 		TEST(test_mistakes),
 		TEST(test_unreadable),
 		TEST(test_reload_between),

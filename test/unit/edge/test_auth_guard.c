@@ -134,6 +134,30 @@ static void test_many_clients(void **state)
 	assert_true(late > 990);
 }
 
+static const struct {
+	uint64_t delay, took, wait;
+} waits[] = {
+	{ 2000, 0, 2000 },
+	{ 2000, 1, 1999 },
+	{ 2000, 1999, 1 },
+	{ 2000, 2000, 0 },
+	{ 2000, 2001, 1999 },
+	{ 2000, 5500, 500 },
+	{ 1, 0, 1 },
+	{ 1, 7, 0 },
+	{ 0, 0, 0 },
+	{ 0, 7, 0 },
+};
+
+/* The delay came on top of the check: names with a rarer kind of hash than most were told from those
+ * that are not there by how long a refusal took. */
+static void test_waits(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++)
+		assert_int_equal(auth_guard_wait_ms(waits[i].delay, waits[i].took), waits[i].wait);
+}
+
 /* Two processes do not count alike: who fills one set cannot know which. */
 static void test_the_key_is_random(void **state)
 {
@@ -156,6 +180,7 @@ int main(void)
 		TEST(test_the_window),
 		TEST(test_long_names),
 		TEST(test_many_clients),
+		TEST(test_waits),
 		TEST(test_the_key_is_random),
 	};
 
