@@ -19,6 +19,7 @@ struct buf {
 	size_t end;      /* behind the last byte */
 	size_t capacity; /* bytes allocated */
 	size_t max;      /* bound of the bytes held */
+	bool is_secret;  /* see buf_set_secret */
 };
 
 void buf_init(struct buf *buf, size_t max);
@@ -27,6 +28,9 @@ void buf_free(struct buf *buf);
 /* A queue in memory of the caller's (the stack), which is its maximum: it takes none of its own, and
  * is not freed or released. */
 struct buf buf_on(char *memory, size_t size);
+
+/* From now on what is consumed, cut, moved or freed is wiped where it was. */
+void buf_set_secret(struct buf *buf);
 
 /* Bytes held, and how many more may be written. */
 size_t buf_used(const struct buf *buf);

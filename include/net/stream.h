@@ -75,6 +75,7 @@ struct stream {
 	bool is_fin_sent;      /* … and the socket was told */
 	bool is_handshaking;   /* of TLS: neither input nor output is the owner's yet */
 	bool is_input_ignored; /* something arrived while reading was stopped */
+	bool is_secret;        /* see stream_set_secret */
 	int error;             /* errno of the failure, when there was one */
 	uint64_t bytes_read, bytes_written; /* of the owner's; with TLS before encryption */
 };
@@ -89,6 +90,12 @@ struct stream {
  */
 void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max, size_t out_max,
 	const struct stream_events *events, void *ctx);
+
+/*
+ * Passwords will go through: whatever is taken or written is wiped in the buffers that it went
+ * through, those of TLS and the loop's scratch included. To be called before the first byte.
+ */
+void stream_set_secret(struct stream *stream);
 
 bool stream_is_open(const struct stream *stream);
 

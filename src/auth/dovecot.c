@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "auth/sasl.h"
@@ -155,20 +154,10 @@ static void lose(struct dovecot *dovecot, const char *why)
 
 /* ---- Sending -------------------------------------------------------------------------------- */
 
-/*
- * Lines have passwords in them, which the stream's buffer would keep: they go past it when nothing
- * is waiting there, which is nearly always. A write that fails fails again in the stream.
- */
 static void send_line(struct dovecot *dovecot, struct dovecot_line *line)
 {
-	struct str bytes = dovecot_line_end(line);
+	bool is_taken = stream_write(&dovecot->stream, dovecot_line_end(line));
 
-	stream_flush(&dovecot->stream);
-	if (stream_pending(&dovecot->stream) == 0 && stream_is_open(&dovecot->stream)) {
-		ssize_t n = send(dovecot->stream.fd, bytes.p, bytes.n, MSG_NOSIGNAL | MSG_DONTWAIT);
-		bytes = str_from_pos(bytes, n > 0 ? (size_t)n : 0);
-	}
-	bool is_taken = stream_write(&dovecot->stream, bytes);
 	secret_wipe(line->bytes, line->n);
 	if (!is_taken)
 		lose(dovecot, "the server does not read");
@@ -464,6 +453,7 @@ static void connected(void *ctx, int fd, const struct err *err)
 	dovecot->told = 0;
 	stream_init(&dovecot->stream, dovecot->loop, fd, AUTH_DOVECOT_LINE_MAX, OUT_MAX, &events,
 		dovecot);
+	stream_set_secret(&dovecot->stream);
 	stream_read_start(&dovecot->stream);
 	timer_set(&dovecot->timer, dovecot->timeout_ms);
 	dovecot_line_begin(&line, "VERSION");

@@ -15,10 +15,23 @@ void buf_init(struct buf *buf, size_t max)
 	*buf = (struct buf){ .max = max };
 }
 
+void buf_set_secret(struct buf *buf)
+{
+	buf->is_secret = true;
+}
+
+/* The compiler must not drop it, as it could a memset of what is not read again. */
+static void wipe(struct buf *buf, size_t from, size_t to)
+{
+	if (buf->is_secret && to > from)
+		explicit_bzero(buf->data + from, to - from);
+}
+
 void buf_free(struct buf *buf)
 {
+	wipe(buf, buf->start, buf->end);
 	free(buf->data);
-	buf_init(buf, buf->max);
+	*buf = (struct buf){ .max = buf->max, .is_secret = buf->is_secret };
 }
 
 struct buf buf_on(char *memory, size_t size)
@@ -41,6 +54,18 @@ struct str buf_view(const struct buf *buf)
 	return str_make(buf->data ? buf->data + buf->start : "", buf_used(buf));
 }
 
+/* realloc(3) would leave what it moves behind. */
+static void move_to_fresh(struct buf *buf, size_t capacity)
+{
+	char *fresh = xcalloc(capacity, 1);
+
+	if (buf->data != NULL)
+		memcpy(fresh, buf->data, buf->end);
+	wipe(buf, 0, buf->end);
+	free(buf->data);
+	buf->data = fresh;
+}
+
 static void grow(struct buf *buf, size_t needed)
 {
 	size_t capacity = buf->capacity ? buf->capacity : SMALLEST;
@@ -49,7 +74,10 @@ static void grow(struct buf *buf, size_t needed)
 		capacity *= 2;
 	if (capacity > buf->max)
 		capacity = buf->max;
-	buf->data = xrealloc(buf->data, capacity, 1);
+	if (buf->is_secret)
+		move_to_fresh(buf, capacity);
+	else
+		buf->data = xrealloc(buf->data, capacity, 1);
 	buf->capacity = capacity;
 }
 
@@ -61,6 +89,7 @@ static void make_room(struct buf *buf, size_t n)
 	size_t used = buf_used(buf);
 	if (buf->start > 0) {
 		memmove(buf->data, buf->data + buf->start, used);
+		wipe(buf, used, buf->end);
 		buf->start = 0;
 		buf->end = used;
 	}
@@ -105,6 +134,7 @@ bool buf_printf(struct buf *buf, const char *format, ...)
 void buf_consume(struct buf *buf, size_t n)
 {
 	ASSERT(n <= buf_used(buf));
+	wipe(buf, buf->start, buf->start + n);
 	buf->start += n;
 	if (buf->start == buf->end)
 		buf->start = buf->end = 0;
@@ -113,6 +143,7 @@ void buf_consume(struct buf *buf, size_t n)
 void buf_truncate(struct buf *buf, size_t n)
 {
 	ASSERT(n <= buf_used(buf));
+	wipe(buf, buf->start + n, buf->end);
 	buf->end = buf->start + n;
 }
 

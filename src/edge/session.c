@@ -795,6 +795,8 @@ void session_new(struct edge_listener *listener, int fd, const struct endpoint *
 	session->local = *local;
 	stream_init(
 		&session->stream, edge->loop, fd, STREAM_IN_MAX, OUT_MAX, &stream_events, session);
+	if (listener->auth != NULL)
+		stream_set_secret(&session->stream);
 	init_timers(session);
 	init_connection(session);
 	LIST_INSERT_HEAD(&edge->sessions, session, link);

@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -289,6 +290,8 @@ static void read_once(struct stream *stream)
 	}
 	stream->bytes_read += (uint64_t)n;
 	offer_fresh(stream, str_make(scratch, (size_t)n));
+	if (stream->is_secret)
+		explicit_bzero(scratch, (size_t)n);
 }
 
 static bool can_read(const struct stream *stream)
@@ -636,6 +639,14 @@ void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max
 	stream->reader.data = stream->writer.data = stream;
 	/* A Unix socket has no such option and needs none. */
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+void stream_set_secret(struct stream *stream)
+{
+	ASSERT(stream->tls == NULL);
+	stream->is_secret = true;
+	buf_set_secret(&stream->in);
+	buf_set_secret(&stream->out);
 }
 
 bool stream_is_open(const struct stream *stream)

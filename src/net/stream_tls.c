@@ -596,6 +596,8 @@ struct stream_tls *stream_tls_new(struct stream *stream, struct tls_context *con
 	tls->stream = stream;
 	tls->context = tls_context_keep(context);
 	tls->ssl = tls_context_open(context, &peer);
+	if (stream->is_secret)
+		SSL_set_options(tls->ssl, SSL_OP_CLEANSE_PLAINTEXT);
 	tls->done = done;
 	tls->ctx = ctx;
 	buf_init(&tls->in, FRESH_MAX);

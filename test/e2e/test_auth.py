@@ -1074,6 +1074,61 @@ def test_smtplib(gatepost):
 
 # ---- In the end
 
+MAPPING_MAX = 1 << 30  # what is larger is the sanitizer's, and nearly all of it unused
+
+
+def memory(pid):
+    """All that the process may write to, as (name, bytes)."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+        for line in maps:
+            place, rights, *_ = line.split()
+            start, end = (int(word, 16) for word in place.split("-"))
+            if rights.startswith("rw") and end - start <= MAPPING_MAX:
+                with contextlib.suppress(OSError):
+                    mem.seek(start)
+                    yield line.strip(), mem.read(end - start)
+
+
+def wait_until(condition, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def leftovers(pid, texts):
+    return [f"{text} at {data.find(text.encode())} of {name}" for name, data in memory(pid)
+            for text in texts if text.encode() in data]
+
+
+@pytest.mark.parametrize("is_tls", [True, False], ids=["tls", "plain"])
+@pytest.mark.parametrize("service", ["users", "dovecot"])
+def test_nothing_is_left_in_memory(request, backend, pair, service, is_tls):
+    """Responses stayed in what a stream, TLS and the loop had read them into, for a core file or the
+    next connection to find."""
+    secret, unfinished = "L3ft-behind-in-memory-0830", "Unf1nished-line-in-memory-0831"
+    text = encode(f"\0bea\0{unfinished}")
+    asked = ({"users": str(request.getfixturevalue("users"))} if service == "users" else
+             {"sasl": f"unix:{request.getfixturevalue('dovecot').socket}"})
+    one = listener("mx", pair if is_tls else None, allow_plaintext=["127.0.0.0/8"], **asked)
+    with Gatepost(configured(one), backend=backend) as gatepost:
+        if service == "dovecot":
+            gatepost.wait_log("auth_service_ready", timeout=15)
+        with session(gatepost) as kept, session(gatepost) as gone:
+            for exchange in (auth_plain, auth_login):
+                assert exchange(gone, "bea", secret).code == 535
+            assert auth_plain(kept, "bea", secret, initial=False).code == 535
+            gone.send_pieces(f"AUTH PLAIN {text[:-4]}".encode(), size=9, delay=0.01)
+            wait_until(lambda: leftovers(gatepost.pid, [text[:-4]]))
+            gone.close()
+            kept.command("NOOP", 250)
+            looked_for = {shape for one in (secret, unfinished) for shape in shapes(one)}
+            gatepost.wait_log("connection", ending="client_closed")
+            assert not leftovers(gatepost.pid, looked_for)
+            for worker in children(gatepost.pid):
+                assert not leftovers(worker, looked_for)
+
+
 def test_secrets_would_be_found():
     """In plain, in a message of PLAIN, and as a response of LOGIN."""
     for secret in SECRETS.values():

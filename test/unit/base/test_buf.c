@@ -196,6 +196,44 @@ static void behaves_as_its_model(void **state)
 	buf_free(&buf);
 }
 
+/* What is behind the bytes that are held, too. */
+static bool is_in(const struct buf *buf, char c)
+{
+	return buf->data != NULL && memchr(buf->data, c, buf->capacity) != NULL;
+}
+
+/* The memory that a buffer outgrew, or gave back, cannot be looked at here: the tests of the whole
+ * look through that of the program. */
+static void a_secret_one_leaves_nothing(void **state)
+{
+	struct buf buf;
+
+	(void)state;
+	buf_init(&buf, 300);
+	buf_set_secret(&buf);
+	buf_write(&buf, STR("aabbccdd"));
+	buf_consume(&buf, 2);
+	assert_false(is_in(&buf, 'a'));
+	buf_truncate(&buf, 4);
+	assert_false(is_in(&buf, 'd'));
+	assert_holds(&buf, STR("bbcc"));
+	buf_consume(&buf, 2);
+	/* Moved to the front, and then into larger memory. */
+	for (int i = 0; i < 251; i++)
+		buf_write(&buf, STR("e"));
+	assert_ptr_equal(memchr(buf.data, 'c', buf.capacity), buf.data);
+	assert_int_equal(buf.start, 0);
+	for (int i = 0; i < 47; i++)
+		buf_write(&buf, STR("f"));
+	assert_int_equal(buf_used(&buf), 300);
+	assert_false(buf_write(&buf, STR("g")));
+	buf_consume(&buf, 300);
+	assert_false(is_in(&buf, 'c') || is_in(&buf, 'e') || is_in(&buf, 'f'));
+	buf_free(&buf);
+	assert_true(buf.is_secret);
+	assert_int_equal(buf.max, 300);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +245,7 @@ int main(void)
 		cmocka_unit_test(memory_never_exceeds_the_maximum),
 		cmocka_unit_test(printf_longer_than_its_own_room),
 		cmocka_unit_test(release_keeps_what_is_held),
+		cmocka_unit_test(a_secret_one_leaves_nothing),
 		cmocka_unit_test(behaves_as_its_model),
 	};
 

@@ -427,6 +427,37 @@ static void test_unread_puts_in_front(void **state)
 	owner_close(&owner);
 }
 
+static bool is_in_scratch(const struct owner *owner, const char *text)
+{
+	return memmem(loop_scratch(owner->loop), LOOP_SCRATCH_SIZE, text, strlen(text)) != NULL;
+}
+
+/* A password that was read stayed in the loop's scratch until another read came, and in memory that
+ * was kept for a line without its end. */
+static void test_secrets_are_wiped(void **state)
+{
+	struct owner owner;
+
+	for (int is_secret = 0; is_secret < 2; is_secret++) {
+		open_pair(&owner, *state);
+		if (is_secret)
+			stream_set_secret(&owner.stream);
+		owner.take_most = 8;
+		stream_read_start(&owner.stream);
+		say(&owner, "AUTH LOGGeheimnis");
+		turn(&owner);
+		expect_got(&owner, "AUTH LOG");
+		assert_true(str_eq(stream_kept(&owner.stream), STR("Geheimnis")));
+		assert_int_equal(is_in_scratch(&owner, "Geheimnis"), !is_secret);
+		say(&owner, "!");
+		turn(&owner);
+		assert_true(str_eq(stream_kept(&owner.stream), STR("s!")));
+		const struct buf *in = &owner.stream.in;
+		assert_int_equal(memmem(in->data, in->capacity, "eheim", 5) != NULL, !is_secret);
+		owner_close(&owner);
+	}
+}
+
 static void test_eof_comes_after_all_input(void **state)
 {
 	struct owner owner;
@@ -1137,6 +1168,7 @@ int main(void)
 		TEST(test_refusing_does_not_spin),
 		TEST(test_kept_input_has_a_maximum),
 		TEST(test_unread_puts_in_front),
+		TEST(test_secrets_are_wiped),
 		TEST(test_eof_comes_after_all_input),
 		TEST(test_eof_waits_for_reading),
 		TEST(test_start_and_eof_in_one_turn),
