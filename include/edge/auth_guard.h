@@ -1,8 +1,15 @@
 /*
- * Counts failed AUTH attempts by client address and by user name, so that guessing passwords is
- * slow however many connections are used, while honest logins pass. In this process; bounded: when
- * the table is full the oldest entries go. Only time forgives: a success would let a guesser with an
- * account of his own begin anew, and whoever guesses at a user whenever that user logs in.
+ * Counts failed AUTH attempts by client and by user, so that guessing passwords is slow however many
+ * connections and addresses are used, while honest logins pass. In this process; bounded: when a
+ * table is full, what counts least makes room. Only time forgives: a success would let a guesser with
+ * an account of his own begin anew, and whoever guesses at a user whenever that user logs in.
+ *
+ * Whoever guesses at a user must not lock him out by that. So a user with many failures is closed to
+ * clients by and by: not to those that have logged in as him before, whatever happens; to others once
+ * they have failed themselves; to all others only after AUTH_GUARD_CLOSED times as many failures,
+ * for which as many clients are needed.
+ *
+ * A client is named as the owner wants to tell them apart, by an address or a network.
  */
 #ifndef EDGE_AUTH_GUARD_H
 #define EDGE_AUTH_GUARD_H
@@ -13,7 +20,10 @@
 #include "base/siphash.h"
 #include "base/str.h"
 
-#define AUTH_GUARD_ENTRIES 8192 /* a power of two */
+#define AUTH_GUARD_ENTRIES 16384 /* of failures; a power of two, as the next */
+#define AUTH_GUARD_KNOWN 4096    /* users and the clients that they come from */
+#define AUTH_GUARD_KNOWN_MS (UINT64_C(30) * 24 * 3600 * 1000) /* since the last login */
+#define AUTH_GUARD_CLOSED 10
 
 struct auth_guard_entry {
 	uint64_t key; /* keyed hash of what is counted; 0: free */
@@ -21,19 +31,34 @@ struct auth_guard_entry {
 	uint32_t failures;
 };
 
+struct auth_guard_table {
+	struct auth_guard_entry *entries;
+	size_t count;
+};
+
 struct auth_guard {
 	struct siphash_key key;
-	struct auth_guard_entry *entries;
+	struct auth_guard_table failures, known;
 };
 
 void auth_guard_init(struct auth_guard *guard);
 void auth_guard_free(struct auth_guard *guard);
 
-/* `what` is 'c' for a client, whose address `who` is, or 'u' for a user. */
-void auth_guard_failed(
-	struct auth_guard *guard, char what, struct str who, uint64_t window_ms, uint64_t now_ms);
-/* Have there been `limit` failures or more within the window? 0: no limit. */
-bool auth_guard_is_limited(const struct auth_guard *guard, char what, struct str who,
+/* An attempt of this client has failed. `user` is empty when it is not known who was tried, and when
+ * the attempt was put off anyway: then it counts for the client alone. */
+void auth_guard_failed(struct auth_guard *guard, struct str client, struct str user,
+	uint64_t window_ms, uint64_t now_ms);
+
+/* The client has logged in as the user. */
+void auth_guard_succeeded(
+	struct auth_guard *guard, struct str client, struct str user, uint64_t now_ms);
+
+/* Has the client failed `limit` times or more within the window? 0: no limit. */
+bool auth_guard_client_is_limited(const struct auth_guard *guard, struct str client, uint64_t limit,
+	uint64_t window_ms, uint64_t now_ms);
+
+/* Is the user closed to this client, with `limit` failures within the window? 0: no limit. */
+bool auth_guard_user_is_limited(const struct auth_guard *guard, struct str client, struct str user,
 	uint64_t limit, uint64_t window_ms, uint64_t now_ms);
 
 /*
@@ -41,4 +66,5 @@ bool auth_guard_is_limited(const struct auth_guard *guard, char what, struct str
  * what was checked: all take `delay_ms`, or, those that took longer, a multiple of it. 0: no delay.
  */
 uint64_t auth_guard_wait_ms(uint64_t delay_ms, uint64_t took_ms);
+
 #endif

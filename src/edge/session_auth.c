@@ -126,29 +126,42 @@ static struct str guessed_by(const struct session *session, char text[IPADDR_TEX
 	return str_from(ipaddr_print(&ip, text));
 }
 
-static void count_failure(struct session *session)
+/* For the client, and for the user unless that is put off anyway. */
+static void count_failure(struct session *session, bool is_put_off)
 {
-	struct auth_guard *guard = &session->edge->auth_guard;
-	uint64_t window = settings(session)->failure_window_ms, now = session_now_ms(session);
 	char ip[IPADDR_TEXT_MAX];
 
-	auth_guard_failed(guard, 'c', guessed_by(session, ip), window, now);
-	if (session->auth_user[0])
-		auth_guard_failed(guard, 'u', str_from(session->auth_user), window, now);
+	auth_guard_failed(&session->edge->auth_guard, guessed_by(session, ip),
+		is_put_off ? STR("") : str_from(session->auth_user),
+		settings(session)->failure_window_ms, session_now_ms(session));
 }
 
-static bool is_limited(const struct session *session, struct str user)
+static void remember_success(struct session *session)
 {
-	const struct auth_settings *auth = settings(session);
-	const struct auth_guard *guard = &session->edge->auth_guard;
-	uint64_t now = loop_now_ms(session->edge->loop);
 	char ip[IPADDR_TEXT_MAX];
 
-	if (user.n > 0)
-		return auth_guard_is_limited(
-			guard, 'u', user, auth->failures_per_user, auth->failure_window_ms, now);
-	return auth_guard_is_limited(guard, 'c', guessed_by(session, ip), auth->failures_per_client,
-		auth->failure_window_ms, now);
+	auth_guard_succeeded(&session->edge->auth_guard, guessed_by(session, ip),
+		str_from(session->auth_user), session_now_ms(session));
+}
+
+static bool is_client_limited(struct session *session)
+{
+	const struct auth_settings *auth = settings(session);
+	char ip[IPADDR_TEXT_MAX];
+
+	return auth_guard_client_is_limited(&session->edge->auth_guard, guessed_by(session, ip),
+		auth->failures_per_client, auth->failure_window_ms, session_now_ms(session));
+}
+
+static bool is_user_limited(struct session *session)
+{
+	const struct auth_settings *auth = settings(session);
+	char ip[IPADDR_TEXT_MAX];
+
+	return session->auth_user[0] &&
+	       auth_guard_user_is_limited(&session->edge->auth_guard, guessed_by(session, ip),
+		       str_from(session->auth_user), auth->failures_per_user,
+		       auth->failure_window_ms, session_now_ms(session));
 }
 
 static void log_limited(const struct session *session)
@@ -185,24 +198,27 @@ static enum auth_result keep_user(struct session *session, enum auth_result resu
 static void on_done(void *ctx, enum auth_result result, struct str user)
 {
 	struct session *session = ctx;
-	bool is_guessed_at = user.n > 0 && is_limited(session, user);
 
 	session->auth = NULL;
 	result = keep_user(session, result, user);
+	bool is_put_off = is_user_limited(session);
 	if (result != AUTH_OK)
 		log_failure(session, result);
 	if (result != AUTH_OK && result != AUTH_UNAVAILABLE)
-		count_failure(session);
-	/* While a user is being guessed at the right password is answered, and as late, as the wrong
-	 * ones are: else the answer would tell which it is. */
-	if (is_guessed_at && result != AUTH_UNAVAILABLE) {
+		count_failure(session, is_put_off);
+	/* Whom the user is closed to is answered the right password, and as late, as the wrong ones
+	 * are: else the answer would tell which it is. */
+	if (is_put_off && result != AUTH_UNAVAILABLE) {
 		log_limited(session);
 		hold_back(session, AUTH_UNAVAILABLE);
-	} else if (result == AUTH_OK || result == AUTH_UNAVAILABLE) {
-		tell(session, result);
-	} else {
-		hold_back(session, result);
+		return;
 	}
+	if (result == AUTH_OK)
+		remember_success(session);
+	if (result == AUTH_OK || result == AUTH_UNAVAILABLE)
+		tell(session, result);
+	else
+		hold_back(session, result);
 }
 
 static void on_challenge(void *ctx, struct str bytes)
@@ -236,7 +252,7 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 		return SMTP_AUTH_NOT_AVAILABLE; /* a server that was not reached yet */
 	if (bit == 0)
 		return SMTP_AUTH_NO_MECHANISM;
-	if (is_limited(session, STR(""))) {
+	if (is_client_limited(session)) {
 		log_limited(session);
 		return SMTP_AUTH_NOT_AVAILABLE;
 	}

@@ -158,7 +158,9 @@ static const struct conf_field auth_fields[] = {
 		.offset = AUTH(failures_per_user),
 		.dflt = "20",
 		.max = 1000000,
-		.help = "The same for one user name, whoever tries. 0: no limit." },
+		.help = "Failures of one user name within failure_window, after which clients that "
+			"have failed as that user are put off; after ten times as many all are, "
+			"but those that have logged in as the user before. 0: no limit." },
 	{ .key = "failure_window",
 		.type = CONF_DURATION,
 		.offset = AUTH(failure_window_ms),
