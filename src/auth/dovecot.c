@@ -525,7 +525,8 @@ static struct auth_attempt *begin(struct auth_service *service, unsigned mechani
 		end(attempt, AUTH_UNAVAILABLE);
 		return attempt;
 	}
-	if (initial != NULL && is_too_much(attempt, initial->n)) {
+	/* An empty one ("=") is no message of any mechanism; the server would take it for none. */
+	if (initial != NULL && (initial->n == 0 || is_too_much(attempt, initial->n))) {
 		end(attempt, AUTH_MALFORMED);
 		return attempt;
 	}

@@ -349,16 +349,16 @@ static void test_all_parameters(void **state)
 {
 	struct world *world = *state;
 	struct auth_record record;
-	struct str empty = STR("");
+	struct str initial = STR("x");
 
 	introduce(world, 5000);
 	world->client = (struct auth_client){
 		.is_tls = true, .session = STR("A\tB"), .tls_sni = STR("mx.example.com\n\r\1")
 	};
-	begin(world, &record, AUTH_PLAIN, &empty);
+	begin(world, &record, AUTH_PLAIN, &initial);
 	fake_expect(&world->fake,
 		"AUTH\t1\tPLAIN\tservice=smtp\tnologin\tsecured=tls\tsession=A\001tB\t"
-		"local_name=mx.example.com\001l\001r\0011\tresp=");
+		"local_name=mx.example.com\001l\001r\0011\tresp=eA==");
 	fake_say(&world->fake, "FAIL\t1\n");
 	assert_int_equal(auth_record_result(&record), AUTH_REFUSED);
 }
@@ -522,12 +522,14 @@ static void test_deaf(void **state)
 	free(records);
 }
 
-/* What a password cannot need, and what fits no line, is not handed on; the connection stays. */
+/* What a password cannot need, what fits no line, and what says nothing is not handed on; the
+ * connection stays. */
 static void test_too_much(void **state)
 {
 	static char much[AUTH_LINE_MAX];
 	struct world *world = *state;
 	struct str initial = str_make(much, 4097), token = str_make(much, sizeof(much));
+	const struct str nothing = STR("");
 	struct auth_record record;
 
 	world->fake.hello = "VERSION\t1\t2\nMECH\tPLAIN\nMECH\tXOAUTH2\nMECH\tLOGIN\nDONE\n";
@@ -537,6 +539,8 @@ static void test_too_much(void **state)
 	begin(world, &record, AUTH_PLAIN, &initial);
 	assert_int_equal(auth_record_result(&record), AUTH_MALFORMED);
 	begin(world, &record, AUTH_XOAUTH2, &token);
+	assert_int_equal(auth_record_result(&record), AUTH_MALFORMED);
+	begin(world, &record, AUTH_PLAIN, &nothing);
 	assert_int_equal(auth_record_result(&record), AUTH_MALFORMED);
 	begin(world, &record, AUTH_LOGIN, NULL);
 	struct str line = fake_line(&world->fake);
