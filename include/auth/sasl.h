@@ -36,7 +36,7 @@ enum auth_result sasl_plain_parse(struct str message, struct sasl_credentials *c
 enum auth_result sasl_login_check(struct str answer, size_t max);
 
 /*
- * The header in front of SCRAM's and OAUTHBEARER's first message (RFC 5801 section 4):
+ * The header in front of SCRAM's first message (RFC 5801 section 4):
  * ( "n" / "y" / "p=" cb-name ) "," [ "a=" authzid ] ","
  */
 enum sasl_binding {
@@ -60,20 +60,6 @@ bool sasl_gs2_parse(struct str *rest, struct sasl_gs2 *gs2);
  * itself. False: not that, empty, not UTF-8, a NUL, or beyond SASL_NAME_MAX bytes.
  */
 bool sasl_name_decode(struct str text, char out[SASL_NAME_MAX], size_t *n);
-
-/* What a token is sent for and with (RFC 7628; XOAUTH2 is its predecessor). */
-struct sasl_oauth {
-	char name[SASL_NAME_MAX]; /* OAUTHBEARER may leave it out: then name_n is 0 */
-	size_t name_n;
-	struct str token;      /* without "Bearer"; a secret */
-	struct str host, port; /* as the client gave them, or empty */
-};
-
-/*
- * The syntax only, for a server that will check the token: `mechanism` is AUTH_OAUTHBEARER or
- * AUTH_XOAUTH2. AUTH_OK or AUTH_MALFORMED.
- */
-enum auth_result sasl_oauth_parse(unsigned mechanism, struct str message, struct sasl_oauth *oauth);
 
 /* UTF-8 (RFC 3629) without a NUL. */
 bool sasl_is_text(struct str s);

@@ -108,12 +108,6 @@ void stream_read_start(struct stream *stream);
 void stream_read_stop(struct stream *stream);
 
 /*
- * Puts bytes in front as if they had arrived (surplus behind a PROXY header). False: no room.
- * Not from inside this stream's `input`: take fewer bytes there.
- */
-bool stream_unread(struct stream *stream, struct str bytes);
-
-/*
  * Input that has arrived but was not taken: kept, or still in the kernel (asks it). With TLS only
  * data count, not what TLS says for itself (tickets, new keys, close_notify); false during the
  * handshake.

@@ -405,26 +405,6 @@ void stream_read_stop(struct stream *stream)
 		fail(stream, stream->error);
 }
 
-bool stream_unread(struct stream *stream, struct str bytes)
-{
-	struct buf joined;
-
-	ASSERT(!stream->is_offering && !stream->is_handshaking);
-	if (bytes.n > buf_room(&stream->in))
-		return false;
-	buf_init(&joined, stream->in.max);
-	buf_write(&joined, bytes);
-	buf_write(&joined, buf_view(&stream->in));
-	buf_free(&stream->in);
-	stream->in = joined;
-	watch_input(stream);
-	if (stream->wants_input && !stream->has_failed && bytes.n > 0) {
-		stream->is_offer_due = true;
-		tell_later(stream);
-	}
-	return true;
-}
-
 bool stream_has_more(const struct stream *stream)
 {
 	return stream->fd >= 0 && stream->transport->peek(stream);

@@ -238,102 +238,6 @@ static void test_names(void **state)
 	}
 }
 
-/* ---- Tokens ---- */
-
-#define TOKEN "vF9dft4qmTc2Nvb3RlckBhdHRhdmlzdGEuY29tCg=="
-
-static const struct {
-	unsigned mechanism;
-	struct str message;
-	bool is_good;
-	struct str name, token, host, port;
-} tokens[] = {
-	/* RFC 7628 section 4.1. */
-	{ AUTH_OAUTHBEARER,
-		STR_INIT("n,a=user@example.com,\1host=server.example.com\1port=143\1auth="
-			 "Bearer " TOKEN "\1\1"),
-		true, STR_INIT("user@example.com"), STR_INIT(TOKEN), STR_INIT("server.example.com"),
-		STR_INIT("143") },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer a.b-c_d~e+f/g\1\1"), true, STR_INIT(""),
-		STR_INIT("a.b-c_d~e+f/g") },
-	{ AUTH_OAUTHBEARER, STR_INIT("y,,\1auth=bearer  x\1new=thing\1\1"), true, STR_INIT(""),
-		STR_INIT("x") },
-	{ AUTH_XOAUTH2, STR_INIT("user=someuser@example.com\1auth=Bearer ya29.vF9\1\1"), true,
-		STR_INIT("someuser@example.com"), STR_INIT("ya29.vF9") },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,a=u=2Cv,\1auth=Bearer x\1\1"), true, STR_INIT("u,v"),
-		STR_INIT("x") },
-
-	{ AUTH_OAUTHBEARER, STR_INIT(""), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,auth=Bearer x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("p=tls-exporter,,\1auth=Bearer x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,a=,\1auth=Bearer x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer x\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer x"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer x\1\1more"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer x\1auth=Bearer y\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1host=a\1host=b\1auth=Bearer x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Basic x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer =\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer a b\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1auth=Bearer a\0b\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1h0st=a\1auth=Bearer x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1host=a\x02\1auth=Bearer x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("n,,\1nothing\1auth=Bearer x\1\1"), false },
-	{ AUTH_OAUTHBEARER, STR_INIT("user=u\1auth=Bearer x\1\1"), false },
-	{ AUTH_XOAUTH2, STR_INIT("n,a=u,\1auth=Bearer x\1\1"), false },
-	{ AUTH_XOAUTH2, STR_INIT("auth=Bearer x\1\1"), false },
-	{ AUTH_XOAUTH2, STR_INIT("user=\1auth=Bearer x\1\1"), false },
-	{ AUTH_XOAUTH2, STR_INIT("user=u\1user=v\1auth=Bearer x\1\1"), false },
-	{ AUTH_XOAUTH2, STR_INIT("user=" X255 "x\1auth=Bearer x\1\1"), false },
-	{ AUTH_XOAUTH2, STR_INIT("user=u\xff\1auth=Bearer x\1\1"), false },
-};
-
-static void look_token(struct str cut)
-{
-	struct sasl_oauth oauth;
-
-	(void)sasl_oauth_parse(AUTH_OAUTHBEARER, cut, &oauth);
-	(void)sasl_oauth_parse(AUTH_XOAUTH2, cut, &oauth);
-}
-
-static void test_oauth(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
-		struct sasl_oauth oauth;
-		enum auth_result expected = tokens[i].is_good ? AUTH_OK : AUTH_MALFORMED;
-
-		at_guard(tokens[i].message, look_token);
-		assert_int_equal(
-			sasl_oauth_parse(tokens[i].mechanism, tokens[i].message, &oauth), expected);
-		if (!tokens[i].is_good)
-			continue;
-		assert_true(str_eq(str_make(oauth.name, oauth.name_n), tokens[i].name));
-		assert_true(str_eq(oauth.token, tokens[i].token));
-		assert_true(str_eq(oauth.host, tokens[i].host));
-		assert_true(str_eq(oauth.port, tokens[i].port));
-	}
-}
-
-/* A good message that is cut anywhere is no good one. */
-static void test_oauth_cut(void **state)
-{
-	(void)state;
-	for (size_t i = 0; i < sizeof(tokens) / sizeof(tokens[0]); i++) {
-		struct sasl_oauth oauth;
-		struct str message = tokens[i].message;
-
-		for (size_t n = 0; tokens[i].is_good && n < message.n; n++)
-			assert_int_equal(sasl_oauth_parse(tokens[i].mechanism,
-						 str_range(message, 0, n), &oauth),
-				AUTH_MALFORMED);
-	}
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,8 +247,6 @@ int main(void)
 		cmocka_unit_test(test_login),
 		cmocka_unit_test(test_gs2),
 		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_oauth),
-		cmocka_unit_test(test_oauth_cut),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -405,28 +405,6 @@ static void test_kept_input_has_a_maximum(void **state)
 	owner_close(&owner);
 }
 
-static void test_unread_puts_in_front(void **state)
-{
-	struct owner owner;
-	static char big[IN_MAX];
-
-	open_pair(&owner, *state);
-	assert_true(stream_unread(&owner.stream, STR("cd")));
-	assert_true(stream_unread(&owner.stream, STR("ab")));
-	assert_true(stream_unread(&owner.stream, STR("")));
-	assert_false(stream_unread(&owner.stream, str_make(big, IN_MAX - 3)));
-	stream_read_start(&owner.stream);
-	turn(&owner);
-	assert_int_equal(owner.offers, 1);
-	expect_got(&owner, "abcd");
-	say(&owner, "ef");
-	turn(&owner);
-	assert_true(stream_unread(&owner.stream, STR("gh")));
-	turn(&owner);
-	expect_got(&owner, "abcdefgh");
-	owner_close(&owner);
-}
-
 static bool is_in_scratch(const struct owner *owner, const char *text)
 {
 	return memmem(loop_scratch(owner->loop), LOOP_SCRATCH_SIZE, text, strlen(text)) != NULL;
@@ -848,7 +826,6 @@ static void test_reset_is_told_once(void **state)
 	assert_string_equal(owner.err.text, "connection: Connection reset by peer");
 	assert_true(stream_write(&owner.stream, STR("dropped")));
 	assert_int_equal(stream_pending(&owner.stream), 0);
-	stream_unread(&owner.stream, STR("x"));
 	turn(&owner);
 	stream_read_stop(&owner.stream);
 	stream_read_start(&owner.stream);
@@ -984,7 +961,7 @@ static void test_close_inside_eof_failed_and_drained(void **state)
 
 	open_pair(&owner, *state);
 	owner.closes = true;
-	stream_unread(&owner.stream, STR("not offered any more"));
+	say(&owner, "not offered any more");
 	stream_read_start(&owner.stream);
 	stream_write(&owner.stream, str_make(block, OUT_MAX));
 	stream_flush(&owner.stream);
@@ -1109,7 +1086,7 @@ static void test_closed_stream_is_inert(void **state)
 	stream_close(&zeroed, false);
 	open_pair(&owner, *state);
 	stream_write(&owner.stream, STR("dropped"));
-	stream_unread(&owner.stream, STR("x"));
+	say(&owner, "x");
 	stream_read_start(&owner.stream);
 	stream_close(&owner.stream, false);
 	stream_read_start(&owner.stream);
@@ -1167,7 +1144,6 @@ int main(void)
 		TEST(test_stop_before_the_offer_takes_it_back),
 		TEST(test_refusing_does_not_spin),
 		TEST(test_kept_input_has_a_maximum),
-		TEST(test_unread_puts_in_front),
 		TEST(test_secrets_are_wiped),
 		TEST(test_eof_comes_after_all_input),
 		TEST(test_eof_waits_for_reading),
