@@ -1081,6 +1081,23 @@ def test_msmtp(gatepost, mechanism):
     assert code == 77, said  # EX_NOPERM
 
 
+@pytest.mark.parametrize("mechanism, more", [
+    ("SCRAM-SHA-256-PLUS", []), ("SCRAM-SHA-256", ["--no-cb"])])
+def test_gsasl(gatepost, mechanism, more):
+    """GNU SASL binds to the TLS connection by tls-exporter, by code that is not ours."""
+    command = ["gsasl", "--smtp", f"--connect=127.0.0.1:{gatepost.port('submission')}",
+               "--x509-ca-file=", f"--hostname={MX}", f"--mechanism={mechanism}",
+               "--authentication-id=both", *more]
+    seen = len(gatepost.trace(count=0))
+    code, said = run(*command, f"--password={SECRETS['both']}")
+    assert code == 0 and "235 2.7.0 " in said and "server trusted" in said, said
+    line = gatepost.trace(count=seen + 1)[seen]
+    assert line["auth"] == {"mechanism": mechanism, "user": "both"}
+    assert line["tls"]["version"] == "TLSv1.3"
+    code, said = run(*command, f"--password={WRONG}")
+    assert code != 0 and "535 5.7.8 " in said, said
+
+
 def test_smtplib(gatepost):
     with smtplib.SMTP("127.0.0.1", gatepost.port("submission"), timeout=10) as client:
         client.starttls(context=trusting())
