@@ -376,7 +376,23 @@ static int understand(const char *path, struct users_file *file, struct err *err
 	file->fake_key = scram_fake_key_from(oldest_hash(&reading)); /* while in order */
 	join_lines(&reading, file);
 	free(reading.lines);
-	return conclude(&reading);
+	if (conclude(&reading) < 0)
+		return -1;
+	choose_decoys(path, file);
+	return 0;
+}
+
+struct users_file *users_file_parse(const char *path, struct str text, struct err *err)
+{
+	struct users_file *file = xcalloc(1, sizeof(*file));
+
+	file->size = text.n;
+	file->bytes = xcalloc(text.n + 1, 1);
+	if (text.n > 0)
+		memcpy(file->bytes, text.p, text.n);
+	if (understand(path, file, err) < 0)
+		users_file_free(&file);
+	return file;
 }
 
 struct users_file *users_file_read(const char *path, struct err *err)
@@ -386,13 +402,9 @@ struct users_file *users_file_read(const char *path, struct err *err)
 	if (read_bytes(path, file, err) < 0) {
 		err_prefix(err, "%s", path);
 		users_file_free(&file);
-		return NULL;
-	}
-	if (understand(path, file, err) < 0) {
+	} else if (understand(path, file, err) < 0) {
 		users_file_free(&file);
-		return NULL;
 	}
-	choose_decoys(path, file);
 	return file;
 }
 

@@ -32,6 +32,8 @@ struct users_file {
 
 /* NULL with the first mistake in `err`. */
 struct users_file *users_file_read(const char *path, struct err *err);
+/* The same with what stands in the file; `path` is for messages. The text is copied. */
+struct users_file *users_file_parse(const char *path, struct str text, struct err *err);
 void users_file_free(struct users_file **file); /* wipes */
 
 /* NULL: there is none. */
