@@ -10,9 +10,15 @@
 static void write_line(struct buf *out, const struct reply *reply, char separator, struct str text,
 	const char *eol)
 {
-	const char *enhanced = reply->enhanced ? reply->enhanced : "";
+	unsigned code = (unsigned)reply->code % 1000;
+	const char head[] = { (char)('0' + code / 100), (char)('0' + code / 10 % 10),
+		(char)('0' + code % 10), separator };
 
-	buf_printf(out, "%03d%c%s%s", reply->code, separator, enhanced, *enhanced ? " " : "");
+	buf_write(out, str_make(head, sizeof(head)));
+	if (reply->enhanced) {
+		buf_write(out, str_from(reply->enhanced));
+		buf_write(out, STR(" "));
+	}
 	buf_write(out, text);
 	buf_write(out, str_from(eol));
 }
