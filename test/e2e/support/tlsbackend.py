@@ -6,10 +6,11 @@ TLS.
         session, = mta.with_mail()
         assert session.tls["version"] == "TLSv1.3"
 
-It accepts every message. A session's `commands` are (is it TLS, line); `early` is what came where a
-handshake was due.
+It accepts every message. A session's `commands` are (is it TLS, line), without what answered an AUTH;
+`auths` are (is it TLS, mechanism, user, outcome), `xclients` the attributes as they came.
 """
 
+import base64
 import contextlib
 import re
 import socket
@@ -29,6 +30,8 @@ class Session:
         self.tls = None
         self.handshake_error = None
         self.messages = []
+        self.auths = []
+        self.xclients = []
         self.is_over = False
 
     def lines(self, is_tls=None):
@@ -49,16 +52,19 @@ class TlsBackend:
     own `wait` seconds later. handshake: None, or a fault: "close", "reset", "garbage", "stall",
     "plaintext". offer and offer_tls: extensions before and under TLS. client_ca: wants a
     certificate signed by it. newest: version of TLS. tickets: whether sessions can be resumed.
-    on_mail: the reply to MAIL.
+    on_mail: the reply to MAIL. auth: a user and a password; AUTH PLAIN and LOGIN are offered under
+    TLS alone, on_auth is the reply to the right ones. XCLIENT is taken when it is in the offer.
     """
 
     def __init__(self, pair, mode="starttls", *, offers=True, answer=b"220 2.0.0 go ahead\r\n",
                  injected=b"", wait=0.0, handshake=None, offer=OFFER, offer_tls=None,
-                 client_ca=None, newest=None, tickets=True, on_mail=b"250 2.1.0 Ok\r\n"):
+                 client_ca=None, newest=None, tickets=True, on_mail=b"250 2.1.0 Ok\r\n",
+                 auth=None, on_auth=b"235 2.7.0 welcome\r\n"):
         self.mode, self.offers, self.answer = mode, offers, answer
         self.injected, self.wait, self.handshake = injected, wait, handshake
         self.offer, self.offer_tls = offer, offer if offer_tls is None else offer_tls
         self.on_mail = on_mail
+        self.auth, self.on_auth = auth, on_auth
         self.sessions = []
         self.names = []  # that clients asked for (SNI)
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -204,9 +210,43 @@ class _Dialogue:
         words = list(self.server.offer_tls if self.is_tls else self.server.offer)
         if self.server.mode == "starttls" and self.server.offers and not self.is_tls:
             words.append("STARTTLS")
+        if self.server.auth and self.is_tls:
+            words.append("AUTH PLAIN LOGIN")
         lines = ["mta.example.com", *words]
         self.send("".join(f"250{' ' if i == len(lines) - 1 else '-'}{line}\r\n"
                           for i, line in enumerate(lines)).encode())
+
+    def response(self, challenge, initial=b""):
+        """What the client answers, or began with."""
+        if not initial:
+            self.send(b"334 " + base64.b64encode(challenge) + b"\r\n")
+            initial = self.line()
+        return base64.b64decode(b"" if initial == b"=" else initial)
+
+    def authenticate(self, line):
+        _, mechanism, initial = (line + "  ").split(" ", 2)
+        mechanism, initial = mechanism.upper(), initial.strip().encode()
+        if not (self.server.auth and self.is_tls) or mechanism not in ("PLAIN", "LOGIN"):
+            self.send(b"504 5.5.4 no such mechanism\r\n")
+            return
+        if mechanism == "PLAIN":
+            user, _, password = self.response(b"", initial).partition(b"\0")[2].partition(b"\0")
+        else:
+            user = self.response(b"Username:", initial)
+            password = self.response(b"Password:")
+        is_right = (user.decode(), password.decode()) == tuple(self.server.auth)
+        reply = self.server.on_auth if is_right else b"535 5.7.8 no\r\n"
+        outcome = "ok" if reply.startswith(b"235") else "refused"
+        self.session.auths.append((self.is_tls, mechanism, user.decode(), outcome))
+        self.send(reply)
+
+    def xclient(self, line):
+        offer = self.server.offer_tls if self.is_tls else self.server.offer
+        if not any(word.startswith("XCLIENT") for word in offer):
+            self.send(b"550 5.7.0 not authorised\r\n")
+            return
+        self.session.xclients.append(dict(part.split("=", 1) for part in line.split()[1:]))
+        self.send(b"220 mta.example.com ESMTP\r\n")
 
     def starttls(self):
         self.send(self.server.answer)
@@ -222,12 +262,17 @@ class _Dialogue:
         self.send(b"220 mta.example.com ESMTP\r\n")
         while True:
             line = self.line().decode("latin-1")
-            self.session.commands.append((self.is_tls, line))
             verb = re.split("[ :]", line)[0].upper()
+            shown = " ".join(line.split(" ")[:2]) if verb == "AUTH" else line
+            self.session.commands.append((self.is_tls, shown))
             if verb in ("EHLO", "HELO"):
                 self.hello()
             elif verb == "STARTTLS":
                 self.starttls()
+            elif verb == "AUTH":
+                self.authenticate(line)
+            elif verb == "XCLIENT":
+                self.xclient(line)
             elif verb == "MAIL":
                 self.send(self.server.on_mail)
             elif verb == "DATA":
