@@ -49,6 +49,10 @@ const struct conf_field *settings_fields(void);
 int settings_read(const char *path, struct settings *settings, struct buf *report);
 void settings_free(struct settings *settings);
 
+/* The plan of listeners that name none, with what their settings add to it; free it with
+ * policy_plan_free(). Named plans have that already. */
+struct policy_plan *settings_default_plan(const struct settings *settings);
+
 /* Allowed, but probably not meant: one line each. */
 void settings_notices(const struct settings *settings, struct buf *out);
 

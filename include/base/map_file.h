@@ -27,7 +27,8 @@ struct map_file {
 int map_file_open(struct map_file *file, struct err *err);
 void map_file_close(struct map_file *file);
 
-/* Reads the file when it has changed, or in any case with `always`. True: there is another map. */
+/* Reads the file when it has changed, or in any case with `always`. True: there is another map.
+ * Does nothing to one that was not opened. */
 bool map_file_refresh(struct map_file *file, bool always);
 
 #endif

@@ -15,6 +15,7 @@
 #include "edge/auth_guard.h"
 #include "edge/clients.h"
 #include "edge/local_names.h"
+#include "edge/sender_slot.h"
 #include "edge/settings.h"
 #include "net/listener.h"
 #include "net/loop.h"
@@ -56,6 +57,7 @@ struct edge_listener {
 	const struct policy_plan *plan;
 	const struct tls_slot *tls; /* with tls.mode other than off */
 	struct auth_service *auth;  /* NULL: no AUTH here */
+	const struct sender_slot *senders;
 	struct listener listener;
 };
 

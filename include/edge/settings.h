@@ -28,6 +28,10 @@ struct tls_settings {
 	struct str client_ca;          /* path; empty: no client certificates */
 };
 
+/* A user with a sender that nobody owns; somebody else with one that is a user's. */
+enum unlisted_senders { UNLISTED_SENDERS_REJECT, UNLISTED_SENDERS_ACCEPT };
+enum unauthenticated_senders { UNAUTHENTICATED_SENDERS_IGNORE, UNAUTHENTICATED_SENDERS_REJECT };
+
 /* AUTH on a listener; without a service there is none. */
 struct auth_settings {
 	bool required;    /* no MAIL without it */
@@ -37,6 +41,9 @@ struct auth_settings {
 	struct ipnet_list allow_plaintext; /* networks that may use it without TLS */
 	uint64_t failure_delay_ms, timeout_ms;
 	uint64_t failures_per_client, failures_per_user, failure_window_ms;
+	struct str sender_login; /* path: senders and the users that may use them; empty: all may */
+	int unlisted_senders;    /* enum unlisted_senders */
+	int unauthenticated_senders; /* enum unauthenticated_senders */
 };
 
 struct listener_settings {

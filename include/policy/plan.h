@@ -62,6 +62,10 @@ const char *policy_plans_schema(void);
 struct policy_plan *policy_plan_default(void);
 void policy_plan_free(struct policy_plan **plan);
 
+/* Puts the check, with its defaults, in front of the stage, unless the stage has it already. */
+void policy_plan_add(
+	struct policy_plan *plan, enum policy_stage stage, const struct policy_check *check);
+
 /* Gives the steps the settings that stand outside the plans. Before anything is asked. */
 void policy_plan_bind(struct policy_plan *plan, const struct policy_roots *roots);
 void policy_plans_bind(const struct conf_list *plans, const struct policy_roots *roots);

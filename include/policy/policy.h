@@ -63,8 +63,8 @@ struct policy_question {
 };
 
 enum policy_check_flags {
-	/* Asked even after another step allowed: no other check can open the relay. Added to every
-	 * plan's RCPT stage that lacks it. */
+	/* Asked even after another step allowed: no other check can open the relay. If it may stand
+	 * in the RCPT stage, it is added to every plan's that lacks it. */
 	POLICY_CHECK_MANDATORY = 1 << 0,
 };
 

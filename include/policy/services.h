@@ -10,6 +10,8 @@
 
 #include "base/ipaddr.h"
 
+struct sender_login;
+
 struct policy_services {
 	/* Monotonic milliseconds. */
 	uint64_t (*now_ms)(void *ctx);
@@ -20,6 +22,8 @@ struct policy_services {
 	bool (*input_is_pending)(void *ctx);
 	/* Connections that this client has open now, this one included. */
 	unsigned (*connections_of)(void *ctx, const struct ipaddr *client);
+	/* What ties senders to users on the client's listener; NULL: nothing does. */
+	const struct sender_login *(*sender_login)(void *ctx);
 };
 
 #endif

@@ -65,7 +65,7 @@ static int print_topic(const char *name)
 static void print_plans(const struct settings *settings, struct buf *out)
 {
 	const struct policy_plan *plans = settings->plans.items;
-	struct policy_plan *fallback = policy_plan_default();
+	struct policy_plan *fallback = settings_default_plan(settings);
 	struct buf table;
 
 	buf_init(&table, TOPIC_MAX);

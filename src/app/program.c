@@ -22,6 +22,7 @@
 #include "edge/auth_slot.h"
 #include "edge/edge.h"
 #include "edge/listener_tls.h"
+#include "edge/sender_slot.h"
 #include "edge/session.h"
 
 /* Connections wait in the kernel until we know what the backends offer, but no longer than this. */
@@ -42,6 +43,7 @@ struct program {
 	size_t backend_count;
 	struct tls_slot *tls_slots;   /* of listeners, by index */
 	struct auth_slot *auth_slots; /* likewise */
+	struct sender_slot *sender_slots;
 	struct edge edge;
 	struct edge_listener *listeners;
 	size_t listener_count;
@@ -150,7 +152,7 @@ static int make_plans(struct program *program, struct err *err)
 	};
 
 	(void)err;
-	program->default_plan = policy_plan_default();
+	program->default_plan = settings_default_plan(settings);
 	policy_plan_bind(program->default_plan, &roots);
 	policy_plans_bind(&settings->plans, &roots);
 	return 0;
@@ -198,6 +200,19 @@ static int open_auth(struct program *program, struct err *err)
 	auth_guard_init(&program->edge.auth_guard);
 	for (size_t i = 0; i < list->count; i++)
 		if (auth_slot_open(&program->auth_slots[i], program->loop, listeners[i].name,
+			    &listeners[i].auth, err) < 0)
+			return -1;
+	return 0;
+}
+
+static int open_senders(struct program *program, struct err *err)
+{
+	const struct conf_list *list = &program->settings->listeners;
+	const struct listener_settings *listeners = list->items;
+
+	program->sender_slots = xcalloc(list->count, sizeof(*program->sender_slots));
+	for (size_t i = 0; i < list->count; i++)
+		if (sender_slot_open(&program->sender_slots[i], listeners[i].name,
 			    &listeners[i].auth, err) < 0)
 			return -1;
 	return 0;
@@ -268,6 +283,7 @@ static int open_listener(
 	listener->plan = plan ? plan : program->default_plan;
 	listener->tls = &program->tls_slots[index];
 	listener->auth = program->auth_slots[index].service;
+	listener->senders = &program->sender_slots[index];
 	if (listener_open(&listener->listener, program->loop, address, &listener_events, listener,
 		    err) < 0)
 		return err_prefix(err, "listener %s", settings->name.p);
@@ -381,6 +397,7 @@ static void refresh_files(struct program *program, bool always)
 	for (size_t i = 0; i < program->settings->listeners.count; i++) {
 		tls_slot_refresh(&program->tls_slots[i], always);
 		auth_slot_refresh(&program->auth_slots[i], always);
+		sender_slot_refresh(&program->sender_slots[i], always);
 	}
 	for (size_t i = 0; i < program->backend_count; i++)
 		tls_slot_refresh(&program->backends[i].tls, always);
@@ -499,6 +516,7 @@ static const struct {
 	{ open_routes, EX_CONFIG },
 	{ open_tls, EX_CONFIG },
 	{ open_auth, EX_CONFIG },
+	{ open_senders, EX_CONFIG },
 	{ make_edge, EX_SOFTWARE },
 	{ open_listeners, EX_OSERR },
 	{ guard_backends, EX_SOFTWARE },
@@ -536,9 +554,12 @@ static void free_listener_services(struct program *program)
 			tls_slot_close(&program->tls_slots[i]);
 		if (program->auth_slots != NULL)
 			auth_slot_close(&program->auth_slots[i]);
+		if (program->sender_slots != NULL)
+			sender_slot_close(&program->sender_slots[i]);
 	}
 	free(program->tls_slots);
 	free(program->auth_slots);
+	free(program->sender_slots);
 	auth_guard_free(&program->edge.auth_guard);
 }
 

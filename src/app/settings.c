@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "net/resolver.h"
+#include "policy/checks/sender_login.h"
 #include "policy/plan.h"
 #include "proto/smtp_path.h"
 #include "settings_check.h"
@@ -239,11 +240,38 @@ static void give_names(struct settings *settings)
 		name_if_nameless(&backends[i].name, "backend", i);
 }
 
+/* The step is in every plan that needs it, and `gatepost -p` shows it there. */
+static void tie_senders(const struct settings *settings, struct policy_plan *plan, struct str name)
+{
+	const struct listener_settings *listeners = settings->listeners.items;
+
+	for (size_t i = 0; i < settings->listeners.count; i++)
+		if (listeners[i].auth.sender_login.n > 0 && str_eq(listeners[i].plan, name))
+			policy_plan_add(plan, POLICY_MAIL, &sender_login_check);
+}
+
+struct policy_plan *settings_default_plan(const struct settings *settings)
+{
+	struct policy_plan *plan = policy_plan_default();
+
+	tie_senders(settings, plan, STR(""));
+	return plan;
+}
+
+static void complete_plans(struct settings *settings)
+{
+	struct policy_plan *plans = settings->plans.items;
+
+	for (size_t i = 0; i < settings->plans.count; i++)
+		tie_senders(settings, &plans[i], plans[i].name);
+}
+
 int settings_read(const char *path, struct settings *settings, struct buf *report)
 {
 	if (conf_read_file(path, settings_fields(), settings, sizeof(*settings), report) < 0)
 		return -1;
 	give_names(settings);
+	complete_plans(settings);
 	return 0;
 }
 

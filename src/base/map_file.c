@@ -104,10 +104,12 @@ void map_file_close(struct map_file *file)
 
 bool map_file_refresh(struct map_file *file, bool always)
 {
-	struct stat now = look(file->path);
 	struct err err = { "" };
 
-	if (file->map == NULL || (is_same_file(&now, &file->state) && !always))
+	if (file->map == NULL)
+		return false;
+	struct stat now = look(file->path);
+	if (is_same_file(&now, &file->state) && !always)
 		return false;
 	file->state = now;
 	struct map *fresh = read_map(file, &err);

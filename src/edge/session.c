@@ -415,12 +415,20 @@ static unsigned on_connections_of(void *ctx, const struct ipaddr *client)
 	return clients_count(&session->edge->clients, client);
 }
 
+static const struct sender_login *on_sender_login(void *ctx)
+{
+	struct session *session = ctx;
+
+	return sender_slot_login(session->listener->senders);
+}
+
 static const struct policy_services services = {
 	.now_ms = session_now_ms,
 	.arm = on_policy_arm,
 	.disarm = on_policy_disarm,
 	.input_is_pending = on_input_is_pending,
 	.connections_of = on_connections_of,
+	.sender_login = on_sender_login,
 };
 
 static void on_policy_time(void *ctx)

@@ -97,6 +97,9 @@ static void check_tls(
 
 /* ---- AUTH ------------------------------------------------------------------------------------- */
 
+static const char *const unlisted_senders[] = { "reject", "accept", NULL };
+static const char *const unauthenticated_senders[] = { "ignore", "reject", NULL };
+
 #define AUTH(member) offsetof(struct auth_settings, member)
 
 static const struct conf_field auth_fields[] = {
@@ -168,8 +171,44 @@ static const struct conf_field auth_fields[] = {
 		.min = SECOND_MS,
 		.max = 24 * HOUR_MS,
 		.help = "How long failures count." },
+	{ .key = "sender_login",
+		.type = CONF_STRING,
+		.offset = AUTH(sender_login),
+		.example = "/etc/gatepost/senders",
+		.help = "A file with lines SENDER USERS: who may say which MAIL FROM, asked by the "
+			"check sender_login. Read anew when it changes." },
+	{ .key = "unlisted_senders",
+		.type = CONF_ENUM,
+		.offset = AUTH(unlisted_senders),
+		.dflt = "reject",
+		.choices = unlisted_senders,
+		.help = "A user with a sender that sender_login does not have." },
+	{ .key = "unauthenticated_senders",
+		.type = CONF_ENUM,
+		.offset = AUTH(unauthenticated_senders),
+		.dflt = "ignore",
+		.choices = unauthenticated_senders,
+		.help = "A client without AUTH, with a sender that sender_login has." },
 	CONF_END,
 };
+
+/* Without AUTH the map says what others may not use, or nothing. */
+static void check_sender_login(
+	const struct auth_settings *auth, struct conf_node *at, struct conf_errors *errors)
+{
+	bool has_service = auth->users.n > 0 || auth->sasl.n > 0;
+	bool guards_others = auth->unauthenticated_senders == UNAUTHENTICATED_SENDERS_REJECT;
+
+	if (auth->sender_login.n == 0 && guards_others)
+		conf_error(errors, conf_node_get(at, "unauthenticated_senders"),
+			"has no meaning without sender_login");
+	if (auth->sender_login.n == 0 && auth->unlisted_senders == UNLISTED_SENDERS_ACCEPT)
+		conf_error(errors, conf_node_get(at, "unlisted_senders"),
+			"has no meaning without sender_login");
+	if (auth->sender_login.n > 0 && !has_service && !guards_others)
+		conf_error(errors, conf_node_get(at, "sender_login"),
+			"sender_login needs users or sasl, or unauthenticated_senders: reject");
+}
 
 static void check_auth(
 	const struct auth_settings *auth, struct conf_node *node, struct conf_errors *errors)
@@ -185,6 +224,7 @@ static void check_auth(
 		conf_error(errors, at, "required needs users or sasl");
 	if (auth->users.n > 0 && auth->sasl.n > 0)
 		conf_error(errors, at, "users and sasl exclude each other");
+	check_sender_login(auth, at, errors);
 	for (size_t i = 0; i < auth->mechanisms.count; i++)
 		if (auth_mechanism_find(names[i]) == 0)
 			conf_error(errors, conf_node_get(at, "mechanisms"),

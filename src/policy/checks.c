@@ -5,12 +5,14 @@
 #include "policy/checks/hello.h"
 #include "policy/checks/limits.h"
 #include "policy/checks/relay.h"
+#include "policy/checks/sender_login.h"
 
 const struct policy_check *const policy_checks[] = {
 	&limits_check,
 	&client_acl_check,
 	&early_talker_check,
 	&hello_check,
+	&sender_login_check,
 	&relay_check,
 	NULL,
 };

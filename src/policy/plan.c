@@ -1,5 +1,6 @@
 #include "policy/plan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,13 +58,12 @@ static bool has_check(const struct policy_stage_plan *stage, const struct policy
 	return false;
 }
 
-static void add_in_front(struct policy_stage_plan *stage, const struct policy_check *check,
-	struct conf_errors *errors)
+static struct policy_step *make_room_in_front(struct policy_stage_plan *stage)
 {
 	stage->steps = xrealloc(stage->steps, stage->count + 1, sizeof(stage->steps[0]));
 	memmove(stage->steps + 1, stage->steps, stage->count * sizeof(stage->steps[0]));
 	stage->count++;
-	policy_step_make(&stage->steps[0], check, POLICY_RCPT, NULL, errors);
+	return &stage->steps[0];
 }
 
 static void add_mandatory_checks(struct policy_plan *plan, struct conf_errors *errors)
@@ -72,8 +72,10 @@ static void add_mandatory_checks(struct policy_plan *plan, struct conf_errors *e
 
 	for (size_t i = 0; policy_checks[i]; i++)
 		if ((policy_checks[i]->flags & POLICY_CHECK_MANDATORY) &&
+			(policy_checks[i]->stages & 1 << POLICY_RCPT) &&
 			!has_check(stage, policy_checks[i]))
-			add_in_front(stage, policy_checks[i], errors);
+			policy_step_make(make_room_in_front(stage), policy_checks[i], POLICY_RCPT,
+				NULL, errors);
 }
 
 static void read_plan(struct policy_plan *plan, struct conf_node *key, struct conf_node *node,
@@ -135,38 +137,61 @@ void policy_plan_free(struct policy_plan **plan)
 	*plan = NULL;
 }
 
-/* ---- The default plan ---- */
+/* ---- Plans of our own ---- */
 
-static const struct conf_field default_fields[] = {
+static const struct conf_field own_fields[] = {
 	{
 		.key = "plans",
 		.type = CONF_CUSTOM,
 		.read = policy_plans_read,
 		.free = policy_plans_free,
-		.help = "The default plan.",
+		.help = "One plan.",
 	},
 	CONF_END,
 };
 
-struct policy_plan *policy_plan_default(void)
+static struct policy_plan read_own(const char *text)
 {
-	static const char text[] = "plans:\n"
-				   "  default:\n"
-				   "    connect: [limits, early_talker]\n"
-				   "    hello: [hello]\n"
-				   "    rcpt: [relay, early_talker]\n";
-	struct policy_plan *plan = xcalloc(1, sizeof(*plan));
 	struct conf_list plans;
 	struct buf report;
 
 	buf_init(&report, 4096);
 	int rc = conf_read_text(
-		"the default plan", str_from(text), default_fields, &plans, sizeof(plans), &report);
+		"a plan of our own", str_from(text), own_fields, &plans, sizeof(plans), &report);
 	ASSERT(rc == 0 && plans.count == 1);
-	*plan = *(struct policy_plan *)plans.items;
+	struct policy_plan plan = *(struct policy_plan *)plans.items;
 	free(plans.items);
 	buf_free(&report);
 	return plan;
+}
+
+struct policy_plan *policy_plan_default(void)
+{
+	struct policy_plan *plan = xcalloc(1, sizeof(*plan));
+
+	*plan = read_own("plans:\n"
+			 "  default:\n"
+			 "    connect: [limits, early_talker]\n"
+			 "    hello: [hello]\n"
+			 "    rcpt: [relay, early_talker]\n");
+	return plan;
+}
+
+void policy_plan_add(
+	struct policy_plan *plan, enum policy_stage stage, const struct policy_check *check)
+{
+	char text[128];
+
+	if (has_check(&plan->stages[stage], check))
+		return;
+	snprintf(text, sizeof(text), "plans: {own: {%s: [%s]}}\n", policy_stage_key(stage),
+		check->name);
+	struct policy_plan own = read_own(text);
+	struct policy_stage_plan *steps = &own.stages[stage];
+	ASSERT(steps->steps[0].check == check);
+	*make_room_in_front(&plan->stages[stage]) = steps->steps[0];
+	steps->count = 0; /* it has moved */
+	free_plan(&own);
 }
 
 /* ---- Using ---- */

@@ -505,6 +505,22 @@ static void set_relay_domains(struct script *script, struct str value)
 		fake_policy_add_domain(&script->policy, str_cut(&value, ' '));
 }
 
+/* Behind relay_domains. */
+static bool set_senders(struct script *script, struct str name, struct str value)
+{
+	struct sender_login *senders = &script->policy.senders;
+
+	if (str_eq(name, STR("sender_login")))
+		fake_policy_tie_sender(&script->policy, value);
+	else if (str_eq(name, STR("unlisted_senders")))
+		senders->takes_unlisted = str_eq(value, STR("accept"));
+	else if (str_eq(name, STR("unauthenticated_senders")))
+		senders->refuses_unauthenticated = str_eq(value, STR("reject"));
+	else
+		return false;
+	return true;
+}
+
 static void set_offer(struct script *script, struct str value)
 {
 	static const struct {
@@ -559,6 +575,8 @@ static void do_set(struct script *script, struct str text)
 		port->server.normalises = is_yes;
 	else if (str_eq(name, STR("relay_domains")))
 		set_relay_domains(script, text);
+	else if (set_senders(script, name, text))
+		return;
 	else if (str_eq(name, STR("relaying")))
 		port->connection.relaying = is_yes;
 	else if (str_eq(name, STR("backend")))

@@ -33,6 +33,7 @@
  *	=: name v    a value of the connection
  *	E: word      the session ended so
  *	SET name v   limits, timeouts, and: restricted, normalise, relay_domains, relaying, backend auto,
+ *	             sender_login (a line; behind relay_domains), unlisted_senders, unauthenticated_senders,
  *	             offer, size, one_destination, room, auth (mechanisms), requires_auth, and secret:
  *	             what must be nowhere in current_line, last_response, refusals and trace; before the
  *	             session starts

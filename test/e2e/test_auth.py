@@ -1182,3 +1182,66 @@ def test_nothing_was_written(gatepost, with_dovecot):
     for name, methods in METHODS.items():
         for method in methods:
             assert hash_password(name, SECRETS[name], method).strip().partition(":")[2] not in text
+
+
+# ---- Which sender is whose
+
+def sends(client, sender, recipient="b@example.com"):
+    """The reply to RCPT, where the refusal of a sender is given; the transaction is over then."""
+    client.command(f"MAIL FROM:<{sender}>", 250)
+    reply = client.command(f"RCPT TO:<{recipient}>")
+    client.command("RSET", 250)
+    return reply
+
+
+def test_sender_login(backend, pair, users, tmp_path):
+    """Users and their senders, others who say them, a file that changes, a port for each case."""
+    path = tmp_path / "senders"
+    path.write_text("yves@example.net yves\nbea@example.net bea\n"
+                    "@shared.example yves,\n  bea\nshane@shared.example shane\n")
+    tied = {"users": str(users), "sender_login": str(path)}
+    config = configured(
+        listener("mx", pair, **tied),
+        listener("lenient", pair, unlisted_senders="accept", **tied),
+        {"name": "guarded", "bind": ["127.0.0.1:0"], "proxy": "off", "tls": {"mode": "off"},
+         "plan": "guard",
+         "auth": {"sender_login": str(path), "unauthenticated_senders": "reject"}},
+        {"name": "free", "bind": ["127.0.0.1:0"], "proxy": "off", "tls": secured(pair),
+         "auth": {"users": str(users)}},
+        plans={"guard": {"mail": [{"sender_login": {"hold": False}}]}})
+    with Gatepost(config, backend=backend) as gatepost:
+        with session(gatepost) as client:
+            assert sends(client, "bea@example.net").code == 250  # nobody yet
+            assert auth_plain(client, "yves", SECRETS["yves"]).code == 235
+            for sender in ("yves@example.net", "YVES+shop@example.net", "x@shared.example"):
+                assert sends(client, sender, ELSEWHERE).code == 250
+            assert sends(client, "", ELSEWHERE).code == 250
+            for sender in ("bea@example.net", '"bea"@example.net', "shane@shared.example",
+                           "yves@sub.shared.example", "yves@elsewhere.example"):
+                reply = sends(client, sender, ELSEWHERE)
+                assert (reply.code, reply.enhanced) == (553, "5.7.1")
+                assert reply.text.endswith(
+                    f"<{sender}>: Sender address rejected: not owned by user yves")
+            record = gatepost.wait_log("reject", mail_from="bea@example.net")
+            assert (record["check"], record["rcpt"]) == ("sender_login", ELSEWHERE)
+            replace(path, "bea@example.net bea, yves\n")
+            gatepost.signal(signal.SIGHUP)
+            gatepost.wait_log("files_read", name="mx", kind="sender_login")
+            assert sends(client, "bea@example.net").code == 250
+            assert sends(client, "yves@example.net").code == 553
+            replace(path, "yves@example.net yves\nexample.net bea\n")
+            gatepost.signal(signal.SIGHUP)
+            kept = gatepost.wait_log("files_kept", name="mx", kind="sender_login")
+            assert f"{path}:2: " in kept["error"]
+            assert sends(client, "bea@example.net").code == 250
+        with session(gatepost, "lenient") as client:
+            assert auth_plain(client, "shane", SECRETS["shane"]).code == 235
+            assert sends(client, "shane@elsewhere.example").code == 250
+            assert sends(client, "bea@example.net").code == 553
+        with session(gatepost, "free") as client:
+            assert auth_plain(client, "shane", SECRETS["shane"]).code == 235
+            assert sends(client, "bea@example.net").code == 250
+        with session(gatepost, "guarded") as client:
+            reply = client.command("MAIL FROM:<bea@example.net>", 553)
+            assert "not logged in" in reply.text
+            assert sends(client, "somebody@elsewhere.example").code == 250

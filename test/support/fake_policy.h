@@ -5,7 +5,11 @@
 #ifndef TEST_SUPPORT_FAKE_POLICY_H
 #define TEST_SUPPORT_FAKE_POLICY_H
 
+#include <stdio.h>
+#include <string.h>
+
 #include "policy/checks/relay.h"
+#include "policy/checks/sender_login.h"
 #include "policy/run.h"
 #include "support/fake_port.h"
 
@@ -17,7 +21,10 @@ struct fake_policy {
 	struct policy_run run;
 	struct relay_settings relay;
 	struct str domains[FAKE_POLICY_DOMAINS_MAX];
-	unsigned connections; /* of the client */
+	unsigned connections;        /* of the client */
+	struct sender_login senders; /* without owners: not tied */
+	struct map *owners;
+	char owners_text[1024];
 	bool is_armed;
 	uint64_t due_ms;
 };
@@ -59,12 +66,20 @@ static inline unsigned fake_policy_connections(void *ctx, const struct ipaddr *c
 	return policy->connections;
 }
 
+static inline const struct sender_login *fake_policy_senders(void *ctx)
+{
+	const struct fake_policy *policy = ctx;
+
+	return policy->senders.owners ? &policy->senders : NULL;
+}
+
 static const struct policy_services fake_policy_services = {
 	.now_ms = fake_policy_now,
 	.arm = fake_policy_arm,
 	.disarm = fake_policy_disarm,
 	.input_is_pending = fake_policy_input,
 	.connections_of = fake_policy_connections,
+	.sender_login = fake_policy_senders,
 };
 
 static inline void fake_policy_ask(void *ctx, enum policy_stage stage)
@@ -108,6 +123,22 @@ static inline void fake_policy_add_domain(struct fake_policy *policy, struct str
 	policy->domains[policy->relay.domains.count++] = domain;
 }
 
+/* A line of auth.sender_login: the sender, and users that may use it. */
+static inline void fake_policy_tie_sender(struct fake_policy *policy, struct str line)
+{
+	size_t n = strlen(policy->owners_text);
+	struct err err = { "" };
+
+	snprintf(policy->owners_text + n, sizeof(policy->owners_text) - n, "%.*s\n", STR_ARG(line));
+	map_free(&policy->owners);
+	policy->owners = map_parse(
+		"sender_login", str_from(policy->owners_text), sender_login_accepts, NULL, &err);
+	if (policy->owners == NULL)
+		fake_port_fail(err.text, line);
+	policy->senders.owners = policy->owners;
+	policy_plan_add(policy->plan, POLICY_MAIL, &sender_login_check);
+}
+
 static inline void fake_policy_expire(struct fake_policy *policy)
 {
 	policy->port->now_ms = policy->due_ms;
@@ -120,6 +151,7 @@ static inline void fake_policy_free(struct fake_policy *policy)
 {
 	policy_run_cancel(&policy->run);
 	policy_plan_free(&policy->plan);
+	map_free(&policy->owners);
 }
 
 #endif

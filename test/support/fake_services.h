@@ -16,6 +16,7 @@ struct fake_services {
 	uint64_t due_ms;
 	bool input_is_pending;
 	unsigned connections;
+	const struct sender_login *sender_login;
 	struct ipaddr asked_client; /* of the last connections_of */
 };
 
@@ -56,12 +57,20 @@ static inline unsigned fake_connections_of(void *ctx, const struct ipaddr *clien
 	return fake->connections;
 }
 
+static inline const struct sender_login *fake_sender_login(void *ctx)
+{
+	const struct fake_services *fake = ctx;
+
+	return fake->sender_login;
+}
+
 static const struct policy_services fake_services = {
 	.now_ms = fake_now,
 	.arm = fake_arm,
 	.disarm = fake_disarm,
 	.input_is_pending = fake_input_is_pending,
 	.connections_of = fake_connections_of,
+	.sender_login = fake_sender_login,
 };
 
 /* Moves the clock; the timer goes off on the way, as often as it is armed anew. */

@@ -199,6 +199,15 @@ static void test_auth(void **state)
 			"8:36: listeners[0].auth.timeout: " },
 		{ "    auth: {users: /users, failure_window: 0s}\n",
 			"8:43: listeners[0].auth.failure_window: " },
+		{ "    auth: {users: /users, sender_login: /senders, unlisted_senders: accept}\n",
+			NULL },
+		{ "    auth: {sender_login: /senders, unauthenticated_senders: reject}\n", NULL },
+		{ "    auth: {sender_login: /senders}\n",
+			"8:26: listeners[0].auth.sender_login: sender_login needs users or sasl" },
+		{ "    auth: {users: /users, unlisted_senders: accept}\n",
+			"8:45: listeners[0].auth.unlisted_senders: has no meaning" },
+		{ "    auth: {users: /users, unauthenticated_senders: reject}\n",
+			"8:52: listeners[0].auth.unauthenticated_senders: has no meaning" },
 		{ "    auth: {user: /users}\n", "8:12: listeners[0].auth.user: " },
 	};
 

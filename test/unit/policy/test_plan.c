@@ -376,7 +376,7 @@ static void test_pages(void **state)
 		snprintf(path, sizeof(path), "%s/docs/policy/%s.md", PROJECT_SOURCE_DIR_,
 			check->name);
 		struct str page = vectors_read(path);
-		for (const struct conf_field *field = fields; field->key; field++) {
+		for (const struct conf_field *field = fields; field && field->key; field++) {
 			int n = snprintf(key, sizeof(key), "| `%s` |", field->key);
 			if (!memmem(page.p, page.n, key, (size_t)n))
 				fail_msg("%s does not name %s", path, field->key);
