@@ -1,7 +1,12 @@
 /*
- * Reverse DNS with forward confirmation, asynchronously, over c-ares as transport; answers are
- * parsed with libresolv. Results are cached for their TTL (bounded), equal questions under way
- * are asked once, and each question has a deadline.
+ * Names of addresses and addresses of names, asynchronously, over c-ares.
+ *
+ * Reverse look-ups, with forward confirmation: c-ares is only the transport, answers are parsed with
+ * libresolv. Results are cached for their TTL (bounded), equal questions under way are asked once,
+ * and each question has a deadline.
+ *
+ * Forward look-ups are for the few names of a configuration: the hosts file, then A and AAAA,
+ * through c-ares as it is. Nothing is cached; the TTL is told.
  */
 #ifndef NET_RESOLVER_H
 #define NET_RESOLVER_H
@@ -45,7 +50,7 @@ struct resolver_settings {
 	struct str servers;  /* "127.0.0.1:5353,[::1]:53"; empty: those of resolv.conf */
 	uint64_t timeout_ms; /* of the whole question, reverse and forward together; > 0 */
 	unsigned tries;      /* a server; 1 to RESOLVER_TRIES_MAX */
-	bool is_off;
+	bool is_off;         /* no reverse look-ups; names are looked up all the same */
 };
 
 struct resolver;
@@ -70,6 +75,31 @@ struct resolver_question *resolver_reverse(struct resolver *resolver, const stru
  * and from inside `answered`. What DNS answers later still goes into the cache.
  */
 void resolver_abandon(struct resolver_question **question);
+
+/* ---- Forward ---- */
+
+#define RESOLVER_ADDRESSES_MAX 16 /* of a name; what is more is left out */
+#define RESOLVER_ADDRESSES_TTL_MIN_S 1
+
+struct resolver_addresses {
+	enum resolver_status status; /* OK: there is one at least */
+	const struct ipaddr *items;
+	size_t count;
+	uint32_t ttl_s; /* RESOLVER_ADDRESSES_TTL_MIN_S to RESOLVER_TTL_MAX_S; of the hosts file the
+	                   least */
+};
+
+struct resolver_forward;
+
+/*
+ * Asks for the addresses of `name`, which is not needed after the call. The answer comes later from
+ * the loop, once; `addresses` are good during the call, the handle until then. The owner abandons it
+ * before the resolver is freed.
+ */
+struct resolver_forward *resolver_forward(struct resolver *resolver, struct str name,
+	void (*answered)(void *ctx, const struct resolver_addresses *addresses), void *ctx);
+/* As resolver_abandon(). */
+void resolver_forward_abandon(struct resolver_forward **forward);
 
 /* "ok", "none", "error", "timeout", "off". */
 const char *resolver_status_word(enum resolver_status status);

@@ -34,7 +34,7 @@ LIBRARIES = {
     r"idn2\.h": {"src/base/idn.c"},
     r"yaml\.h": {"src/conf/document.c"},
     r"ev\.h": {"include/net/loop.h", "src/app/main.c"},
-    r"ares.*\.h": {"src/net/resolver.c", "src/app/main.c"},
+    r"ares.*\.h": {"src/net/resolver_channel_priv.h", "src/app/main.c"},
     r"openssl/.*": {"src/net/tls_priv.h", "src/net/tls.c", "src/net/tls_files.c",
                     "src/net/tls_server.c", "src/net/tls_client.c", "src/net/stream_tls.c",
                     "src/auth/scram.c", "src/auth/secret.c", "src/app/main.c"},
