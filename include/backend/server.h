@@ -39,9 +39,10 @@
 #define SERVER_WEIGHT_ONE 100
 
 enum server_event {
-	SERVER_READY,      /* a new connection was greeted, EHLO answered: said by server_learn() */
-	SERVER_OK,         /* a sensible answer to MAIL, RCPT, DATA or the dot, 5xx included */
-	SERVER_TEMPFAILED, /* 4xx to MAIL, DATA or the dot; of RCPT it says nothing (greylisting) */
+	SERVER_READY, /* a new connection was greeted, EHLO answered: said by server_learn() */
+	/* Of a transaction one of these, as its share is looked at: */
+	SERVER_OK,         /* the answer to the dot, 5xx included; 5xx to MAIL or DATA */
+	SERVER_TEMPFAILED, /* 4xx to MAIL, DATA or the dot; to RCPT it says nothing (greylisting) */
 	/* Failures: */
 	SERVER_CONNECT_FAILED, /* refused, unreachable, no answer in time; TLS that does not work */
 	SERVER_BAD_GREETING,   /* no banner, a refusing one (421, 554), EHLO refused */

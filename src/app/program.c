@@ -15,6 +15,7 @@
 
 #include "backend/backend_tls.h"
 #include "backend/forward.h"
+#include "backend/names.h"
 #include "backend/probe.h"
 #include "base/assert.h"
 #include "base/log.h"
@@ -47,6 +48,7 @@ struct program {
 	struct edge edge;
 	struct edge_listener *listeners;
 	size_t listener_count;
+	struct names *names;
 	struct probes *probes;
 	struct loop_signal term, interrupt, hangup, user1, user2;
 	struct timer first_round, drain, tls_watch;
@@ -379,15 +381,30 @@ static void start_accepting(void *ctx)
 	LOG(STARTED, log_text("version", GATEPOST_VERSION), log_int("pid", getpid()));
 }
 
-static int start_probes(struct program *program, struct err *err)
+static void start_probes(void *ctx)
 {
-	const struct settings *settings = program->settings;
+	struct program *program = ctx;
 
-	(void)err;
-	timer_init(&program->first_round, program->loop, start_accepting, program);
-	timer_set(&program->first_round, FIRST_ROUND_MS);
+	if (program->probes != NULL)
+		return;
 	program->probes = probes_new(&program->edge.backend, program->backends,
-		settings->backends.count, start_accepting, program);
+		program->backend_count, start_accepting, program);
+}
+
+static void first_round_over(void *ctx)
+{
+	start_probes(ctx);
+	start_accepting(ctx);
+}
+
+/* The names of servers, then the servers, and then clients. */
+static int look_at_servers(struct program *program, struct err *err)
+{
+	(void)err;
+	timer_init(&program->first_round, program->loop, first_round_over, program);
+	timer_set(&program->first_round, FIRST_ROUND_MS);
+	program->names = names_new(program->loop, program->resolver, program->backends,
+		program->backend_count, start_probes, program);
 	return 0;
 }
 
@@ -521,7 +538,7 @@ static const struct {
 	{ open_listeners, EX_OSERR },
 	{ guard_backends, EX_SOFTWARE },
 	{ give_up_privileges, EX_NOPERM },
-	{ start_probes, EX_OSERR },
+	{ look_at_servers, EX_OSERR },
 	{ watch_files, EX_OSERR },
 };
 
@@ -568,6 +585,7 @@ static void free_program(struct program *program)
 	struct edge *edge = &program->edge;
 
 	probes_free(&program->probes);
+	names_free(&program->names);
 	if (edge->loop != NULL) {
 		local_names_free(&edge->local_names);
 		clients_free(&edge->clients);

@@ -676,14 +676,14 @@ static void note_answer(
 	struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	int class = smtp_reply_class(reply);
-	bool is_envelope = step == SMTP_CLIENT_MAIL || step == SMTP_CLIENT_RCPT ||
-			   step == SMTP_CLIENT_DATA || step == SMTP_CLIENT_DOT;
+	bool is_last = step == SMTP_CLIENT_DOT;
 
-	if (!is_envelope || reply->code == 421 || (class == 3) != (reply->code == 354))
+	if (!is_last && step != SMTP_CLIENT_MAIL && step != SMTP_CLIENT_DATA)
 		return;
-	server_note(forward->server,
-		class == 4 && step != SMTP_CLIENT_RCPT ? SERVER_TEMPFAILED : SERVER_OK,
-		loop_now_ms(forward->env->loop));
+	if (class == 4 && reply->code != 421)
+		server_note(forward->server, SERVER_TEMPFAILED, loop_now_ms(forward->env->loop));
+	else if (class == 5 || (is_last && reply->code == 250))
+		server_note(forward->server, SERVER_OK, loop_now_ms(forward->env->loop));
 }
 
 static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)

@@ -14,8 +14,8 @@
 #define SHARE_ANSWERS_MIN 20
 /* Slow start begins with this share of the weight, in percent. */
 #define SLOW_START_MIN 10
-/* How soon the next probe comes, while successes are counted. */
-#define RISE_PROBE_MS 2000
+/* How soon the next probe comes, while successes are counted or an address is waited for. */
+#define SOON_MS 2000
 #define OUTAGES_COUNTED 6 /* doubling ends at SERVER_DOWN_MAX_MS anyway */
 
 static const struct {
@@ -250,11 +250,9 @@ uint64_t server_next_probe_ms(const struct server *server, uint64_t interval_ms,
 	const struct server_health *health = &server->health;
 	uint64_t ms = interval_ms;
 
-	if (health->state == SERVER_UP)
-		return ms;
-	if (health->retry_ms > now_ms)
+	if (health->state != SERVER_UP && health->retry_ms > now_ms)
 		ms = health->retry_ms - now_ms;
-	else if (health->successes > 0)
-		ms = RISE_PROBE_MS;
+	else if (health->state != SERVER_UP || !server_has_address(server))
+		ms = SOON_MS;
 	return ms < interval_ms ? ms : interval_ms;
 }

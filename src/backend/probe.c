@@ -179,6 +179,24 @@ static const struct smtp_client_port client_port = {
 	.broken = on_broken,
 };
 
+/* All that the check asks for was seen; what the server offers is not asked. */
+static void satisfied(struct probe *probe)
+{
+	server_note(probe->server, SERVER_READY, now_ms(probe));
+	rest(probe);
+}
+
+static bool is_check(const struct probe *probe, enum health_check check)
+{
+	return probe->backend->settings->health.check == (int)check;
+}
+
+static bool has_banner(const struct probe *probe)
+{
+	return smtp_client_pending(&probe->client) > 0 &&
+	       smtp_client_step(&probe->client) == SMTP_CLIENT_EHLO;
+}
+
 static size_t on_input(void *ctx, struct str bytes)
 {
 	struct probe *probe = ctx;
@@ -186,6 +204,10 @@ static size_t on_input(void *ctx, struct str bytes)
 
 	if (probe->state != PROBE_TALKING)
 		return bytes.n;
+	if (is_check(probe, HEALTH_CHECK_BANNER) && has_banner(probe)) {
+		satisfied(probe);
+		return bytes.n;
+	}
 	if (probe->tls_is_due)
 		start_tls(probe);
 	return taken;
@@ -256,6 +278,10 @@ static void connected(void *ctx, int fd, const struct err *err)
 		&stream_events, probe);
 	smtp_client_init(&probe->client, probe->probes->env->hostname, &client_port, probe);
 	send_identity(probe, fd);
+	if (is_check(probe, HEALTH_CHECK_CONNECT)) {
+		satisfied(probe);
+		return;
+	}
 	probe->is_tls = probe->tls_is_due = probe->has_learned = false;
 	if (probe->backend->settings->tls.mode == BACKEND_TLS_IMPLICIT) {
 		start_tls(probe);
@@ -267,6 +293,10 @@ static void connected(void *ctx, int fd, const struct err *err)
 
 static void begin(struct probe *probe)
 {
+	if (!server_has_address(probe->server)) {
+		rest(probe); /* its name is looked up all the time */
+		return;
+	}
 	probe->state = PROBE_CONNECTING;
 	timer_clear(&probe->timer);
 	server_begin_trial(probe->server, now_ms(probe));
@@ -303,7 +333,7 @@ static void add(struct probes *probes, struct backend *backend, struct server *s
 	probe->backend = backend;
 	probe->server = server;
 	timer_init(&probe->timer, probes->env->loop, on_timer, probe);
-	begin(probe);
+	timer_set(&probe->timer, 0);
 }
 
 struct probes *probes_new(const struct backend_env *env, struct backend *backends, size_t count,

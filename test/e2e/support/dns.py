@@ -5,6 +5,7 @@
         ... dns: {servers: [dns.address]}
 
 A name is bytes; its dots part the labels. None as an answer: silence; an int: that response code.
+set() changes what a name leads to.
 """
 
 import ipaddress
@@ -21,11 +22,12 @@ def encode_name(name):
 
 
 class NameServer:
-    def __init__(self, pointers, addresses=None):
+    def __init__(self, pointers, addresses=None, ttl=60):
         self.pointers = {ipaddress.ip_address(ip).reverse_pointer.encode(): name
                          for ip, name in pointers.items()}
         self.addresses = {name.encode() if isinstance(name, str) else name: found
                           for name, found in (addresses or {}).items()}
+        self.ttl = ttl
         self.questions = []
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
@@ -38,6 +40,9 @@ class NameServer:
 
     def __exit__(self, *exception):
         self.socket.close()
+
+    def set(self, name, found):
+        self.addresses[name.encode()] = found
 
     def _serve(self):
         while True:
@@ -78,4 +83,4 @@ class NameServer:
         records = [] if isinstance(records, int) else records
         header = query[:2] + struct.pack("!HHHHH", 0x8180 | code, 1, len(records), 0, 0)
         return header + question + b"".join(
-            b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, 60, len(data)) + data for data in records)
+            b"\xc0\x0c" + struct.pack("!HHIH", kind, 1, self.ttl, len(data)) + data for data in records)

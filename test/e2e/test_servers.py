@@ -1,0 +1,323 @@
+"""The servers of a backend: weights, backups, limits with a queue, names, unix sockets, health."""
+
+import socket
+
+import pytest
+from backend import Backend
+from client import Client
+from dns import NameServer
+from gatepost import NOWHERE, Gatepost
+
+TIMEOUTS = {"backend_connect": "600ms", "backend_greeting": "600ms", "backend_command": "600ms"}
+
+
+def config(servers, dns=None, timeouts=None, **backend):
+    return {"timeouts": {**TIMEOUTS, **(timeouts or {})},
+            "limits": {"connections_per_client": 0},
+            "backends": [{"name": "mta", "servers": servers, **backend}],
+            "dns": {"reverse": False, **(dns or {})}}
+
+
+def local(backend):
+    return f"127.0.0.1:{backend.port}"
+
+
+def send_one(gatepost):
+    """The reply to a message, or to its recipient if that was refused."""
+    with Client(gatepost.address) as client:
+        client.hello()
+        client.command("MAIL FROM:<a@example.net>", 250)
+        reply = client.command("RCPT TO:<b@example.com>")
+        if reply.code == 250:
+            reply = client.data()
+        client.quit()
+    return reply
+
+
+def begin(gatepost):
+    """A client whose recipient is on its way to a server."""
+    client = Client(gatepost.address)
+    client.hello()
+    client.command("MAIL FROM:<a@example.net>", 250)
+    client.send("RCPT TO:<b@example.com>\r\n")
+    return client
+
+
+# ---- Balance
+
+def test_weights():
+    with Backend() as first, Backend() as second:
+        servers = [{"address": local(first), "weight": 3}, local(second)]
+        with Gatepost(config(servers, balance="roundrobin")) as gatepost:
+            for _ in range(12):
+                assert send_one(gatepost).code == 250
+        assert [len(b.messages()) for b in (first, second)] == [9, 3]
+
+
+def test_no_weight_no_mail():
+    with Backend() as first, Backend() as second:
+        servers = [{"address": local(first), "weight": 0}, local(second)]
+        with Gatepost(config(servers)) as gatepost:
+            assert send_one(gatepost).code == 250
+            second.kill()
+            assert send_one(gatepost).code == 451
+        assert first.messages() == []
+
+
+def test_backup():
+    with Backend() as backup, Backend() as usual:
+        servers = [{"address": local(backup), "backup": True}, local(usual)]
+        with Gatepost(config(servers)) as gatepost:
+            assert send_one(gatepost).code == 250
+            assert [len(b.messages()) for b in (backup, usual)] == [0, 1]
+            usual.kill()
+            for _ in range(3):
+                assert send_one(gatepost).code == 250
+            assert len(backup.messages()) == 3
+            # The first one noticed it, for all.
+            assert len(gatepost.log_records("backend_failed")) == 1
+
+
+# ---- Limits and the queue
+
+def test_full_server_is_passed_over():
+    with Backend() as first, Backend() as second:
+        servers = [{"address": local(first), "max_connections": 1}, local(second)]
+        with Gatepost(config(servers)) as gatepost:
+            gatepost.wait_idle()
+            clients = []
+            for _ in range(3):
+                clients.append(begin(gatepost))
+                clients[-1].expect(250)
+            for client in clients:
+                assert client.data().code == 250
+                client.quit()
+        assert [len(b.messages()) for b in (first, second)] == [1, 2]
+
+
+def test_queue_is_served_in_order():
+    with Backend() as backend:
+        servers = [{"address": local(backend), "max_connections": 1}]
+        with Gatepost(config(servers, timeouts={"backend_queue": "20s"})) as gatepost:
+            gatepost.wait_idle()
+            with begin(gatepost) as first:
+                first.expect(250)
+                waiting = [begin(gatepost) for _ in range(3)]
+                assert all(client.is_silent(0.2) for client in waiting)
+                assert first.data().code == 250
+                first.quit()
+            for client in waiting:
+                client.expect(250)
+                assert client.data().code == 250
+                client.quit()
+        assert len(backend.messages()) == 4
+
+
+def test_queue_is_bounded_and_ends():
+    with Backend() as backend:
+        servers = [{"address": local(backend), "max_connections": 1}]
+        with Gatepost(config(servers, queue=1, timeouts={"backend_queue": "1s"})) as gatepost:
+            gatepost.wait_idle()
+            with begin(gatepost) as first:
+                first.expect(250)
+                with begin(gatepost) as waiting:
+                    assert waiting.is_silent(0.2)
+                    with begin(gatepost) as refused:
+                        assert refused.expect(451).enhanced == "4.3.2"
+                        refused.quit()
+                    assert waiting.expect(451).enhanced == "4.3.2"
+                    waiting.quit()
+                assert first.data().code == 250
+                first.quit()
+        assert len(backend.messages()) == 1
+
+
+def test_who_leaves_the_queue_leaves_nothing():
+    with Backend() as backend:
+        servers = [{"address": local(backend), "max_connections": 1}]
+        with Gatepost(config(servers, timeouts={"backend_queue": "20s"})) as gatepost:
+            gatepost.wait_idle()
+            with begin(gatepost) as first:
+                first.expect(250)
+                begin(gatepost).reset()
+                with begin(gatepost) as last:
+                    assert last.is_silent(0.2)
+                    first.command("RSET", 250)
+                    first.quit()
+                    last.expect(250)
+                    assert last.data().code == 250
+                    last.quit()
+
+
+def test_no_queue():
+    with Backend() as backend:
+        servers = [{"address": local(backend), "max_connections": 1}]
+        with Gatepost(config(servers, queue=0)) as gatepost:
+            gatepost.wait_idle()
+            with begin(gatepost) as first:
+                first.expect(250)
+                with begin(gatepost) as second:
+                    second.expect(451)
+                    second.quit()
+                first.quit()
+
+
+# ---- Names
+
+def two_at_one_port():
+    """Backends at 127.0.0.1 and 127.0.0.2, with the same port."""
+    first = Backend().start()
+    try:
+        return first, Backend(host="127.0.0.2", port=first.port).start()
+    except RuntimeError:
+        first.__exit__()
+        pytest.skip("the port is not free at 127.0.0.2")
+
+
+@pytest.fixture(name="pair")
+def fixture_pair():
+    pair = two_at_one_port()
+    yield pair
+    for backend in pair:
+        backend.__exit__()
+
+
+def test_name_leads_elsewhere_later(pair):
+    first, second = pair
+    with NameServer({}, {"mta.test": ["127.0.0.1"]}, ttl=1) as dns:
+        name = f"mta.test:{first.port}"
+        with Gatepost(config([name], dns={"servers": [dns.address]})) as gatepost:
+            assert gatepost.wait_log("name_resolved")["addresses"] == "127.0.0.1"
+            assert send_one(gatepost).code == 250
+            dns.set("mta.test", ["127.0.0.2"])
+            assert gatepost.wait_log("name_resolved", count=2)["addresses"] == "127.0.0.2"
+            assert send_one(gatepost).code == 250
+            # What stops being resolved stays where it was; that is said once.
+            dns.set("mta.test", 3)
+            record = gatepost.wait_log("name_failed")
+            assert (record["server"], record["reason"], record["addresses"]) == (name, "none", 1)
+            assert send_one(gatepost).code == 250
+            dns.set("mta.test", ["127.0.0.2"])
+            gatepost.wait_log("name_resolved", count=3)
+            assert len(gatepost.log_records("name_failed")) == 1
+            assert [r["server"] for r in gatepost.log_records("transaction")] == [name] * 3
+    assert [len(b.messages()) for b in pair] == [1, 2]
+
+
+def test_addresses_of_a_name_are_used_in_turn_and_dead_ones_cost_nothing(pair):
+    first, second = pair
+    with NameServer({}, {"mta.test": ["127.0.0.1", "127.0.0.2", "::1"]}) as dns:
+        with Gatepost(config([f"mta.test:{first.port}"],
+                             dns={"servers": [dns.address]})) as gatepost:
+            for _ in range(6):
+                assert send_one(gatepost).code == 250
+            assert min(len(b.messages()) for b in pair) >= 2
+            first.kill()
+            for _ in range(4):
+                assert send_one(gatepost).code == 250
+            assert gatepost.log_records("backend_failed") == []
+
+
+def test_name_that_does_not_resolve_at_first(pair):
+    first, _ = pair
+    with NameServer({}, {}) as dns:
+        with Gatepost(config([f"mta.test:{first.port}"],
+                             dns={"servers": [dns.address]})) as gatepost:
+            assert gatepost.wait_log("name_failed")["addresses"] == 0
+            assert send_one(gatepost).code == 451
+            dns.set("mta.test", ["127.0.0.1"])
+            gatepost.wait_log("name_resolved", timeout=15)
+            assert send_one(gatepost).code == 250
+
+
+def test_name_of_the_hosts_file():
+    with Backend() as backend:
+        with Gatepost(config([f"localhost:{backend.port}"])) as gatepost:
+            gatepost.wait_log("name_resolved")
+            assert send_one(gatepost).code == 250
+
+
+def test_name_that_leads_to_ourselves(pair):
+    first, _ = pair
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with NameServer({}, {"mta.test": ["127.0.0.3"]}, ttl=1) as dns:
+        settings = config([f"mta.test:{port}"], dns={"servers": [dns.address]})
+        with Gatepost(settings, listener={"bind": [f"127.0.0.1:{port}"]}) as gatepost:
+            gatepost.wait_log("name_resolved")
+            assert gatepost.log_records("config_notice") == []
+            dns.set("mta.test", ["127.0.0.1"])
+            assert "listener of our own" in gatepost.wait_log("config_notice")["detail"]
+            with begin(gatepost) as client:
+                assert "loop" in str(client.expect(451, 554))
+                client.quit()
+            assert len(gatepost.log_records("config_notice")) == 1
+
+
+# ---- Unix sockets
+
+@pytest.mark.parametrize("identity", ["none", "proxy-v1", "proxy-v2"])
+def test_unix_socket(identity, tmp_path):
+    path = str(tmp_path / "mta.sock")
+    options = [] if identity == "none" else ["--proxy", identity[6:]]
+    with Backend(*options, path=path) as backend:
+        settings = config([f"unix:{path}"], identity=identity)
+        with Gatepost(settings) as gatepost:
+            assert send_one(gatepost).code == 250
+            assert gatepost.log_records("transaction")[0]["server"] == f"unix:{path}"
+            assert gatepost.log_records("backend_failed") == []
+        assert len(backend.messages()) == 1
+
+
+# ---- Health
+
+def test_down_and_up():
+    """Three failures, whoever has them; then probes, until it is there again."""
+    with Backend() as first, Backend() as second:
+        settings = config([local(first), local(second)], timeouts={"backend_probe": "1s"})
+        with Gatepost(settings) as gatepost:
+            gatepost.wait_idle()
+            first.kill()
+            down = gatepost.wait_log("server_down", timeout=20)
+            assert (down["backend"], down["server"]) == ("mta", local(first))
+            assert down["reason"] == "cannot be connected to"
+            failed = len(gatepost.log_records("backend_failed"))
+            for _ in range(5):
+                assert send_one(gatepost).code == 250
+            assert not [r for r in gatepost.log_records("backend_failed")[failed:] if r["uuid"]]
+            first.start()
+            gatepost.wait_log("server_up", timeout=30, server=local(first))
+            assert len(gatepost.log_records("server_down")) == 1
+
+
+def test_all_down_are_tried_all_the_same():
+    with Backend() as backend:
+        with Gatepost(config([NOWHERE, local(backend)], health={"fall": 1})) as gatepost:
+            gatepost.wait_log("server_down", server=NOWHERE)
+            backend.kill()
+            assert send_one(gatepost).code == 451
+            gatepost.wait_log("server_down", server=local(backend))
+            backend.start()
+            assert send_one(gatepost).code == 250
+
+
+def test_too_many_temporary_refusals():
+    with Backend() as first, Backend() as second:
+        with Gatepost(config([local(first), local(second)])) as gatepost:
+            gatepost.wait_idle()
+            first.set_faults(["dot:reply=451 4.3.0 later"])
+            replies = [send_one(gatepost).code for _ in range(24)]
+            assert replies == [451] * 20 + [250] * 4
+            record = gatepost.wait_log("server_down")
+            assert record["reason"] == "too many temporary refusals"
+
+
+@pytest.mark.parametrize("check", ["ehlo", "banner", "connect"])
+def test_check(check):
+    with Backend() as backend:
+        with Gatepost(config([local(backend)], health={"check": check})) as gatepost:
+            assert send_one(gatepost).code == 250
+            learned = gatepost.log_records("backend_learned")
+            assert bool(learned) == (check == "ehlo")
+            assert gatepost.log_records("backend_failed") == []
