@@ -101,6 +101,20 @@ static void check_utf8(const struct smtp_path *path, bool utf8)
 	ASSERT(idn_is_utf8(path->original));
 }
 
+/* For look-up tables: nothing of it is longer, the domain is there, quotes alone are gone. */
+static void check_plain(const struct smtp_path *path)
+{
+	char out[SMTP_PATH_MAX];
+	struct str plain = smtp_path_plain(path, out);
+	bool is_quoted = path->user.n > 0 && path->user.p[0] == '"';
+
+	ASSERT(plain.n <= path->address.n && str_ends_with_nocase(plain, path->host));
+	ASSERT(plain.n > path->host.n || smtp_path_is_null(path));
+	ASSERT(is_quoted || str_eq_nocase(plain, path->address));
+	for (size_t i = 0; i < plain.n; i++)
+		ASSERT(plain.p[i] == ascii_lower(plain.p[i]));
+}
+
 static void check_same_without_utf8(bool is_reverse, struct str text, enum smtp_path_fault fault)
 {
 	struct smtp_path path;
@@ -128,6 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	ASSERT(fault != SMTP_PATH_NO_ROOM);
 	if (fault == SMTP_PATH_FINE) {
 		check_bounds(&path, text, rest);
+		check_plain(&path);
 		check_host(&path);
 		check_local(&path);
 		check_sent(&path);
