@@ -240,30 +240,34 @@ static void give_names(struct settings *settings)
 		name_if_nameless(&backends[i].name, "backend", i);
 }
 
-/* The step is in every plan that needs it, and `gatepost -p` shows it there. */
-static void tie_senders(const struct settings *settings, struct policy_plan *plan, struct str name)
+/* Has a listener of the plan a map of senders? `plan` is empty for the default plan. */
+static bool ties_senders(const struct settings *settings, struct str plan)
 {
 	const struct listener_settings *listeners = settings->listeners.items;
 
 	for (size_t i = 0; i < settings->listeners.count; i++)
-		if (listeners[i].auth.sender_login.n > 0 && str_eq(listeners[i].plan, name))
-			policy_plan_add(plan, POLICY_MAIL, &sender_login_check);
+		if (listeners[i].auth.sender_login.n > 0 && str_eq(listeners[i].plan, plan))
+			return true;
+	return false;
 }
 
 struct policy_plan *settings_default_plan(const struct settings *settings)
 {
 	struct policy_plan *plan = policy_plan_default();
 
-	tie_senders(settings, plan, STR(""));
+	if (ties_senders(settings, STR("")))
+		policy_plan_add(plan, POLICY_MAIL, &sender_login_check);
 	return plan;
 }
 
+/* The step is in every plan that needs it, and `gatepost -p` shows it there. */
 static void complete_plans(struct settings *settings)
 {
 	struct policy_plan *plans = settings->plans.items;
 
 	for (size_t i = 0; i < settings->plans.count; i++)
-		tie_senders(settings, &plans[i], plans[i].name);
+		if (ties_senders(settings, plans[i].name))
+			policy_plan_add(&plans[i], POLICY_MAIL, &sender_login_check);
 }
 
 int settings_read(const char *path, struct settings *settings, struct buf *report)
@@ -278,6 +282,28 @@ int settings_read(const char *path, struct settings *settings, struct buf *repor
 void settings_free(struct settings *settings)
 {
 	conf_free(settings_fields(), settings, sizeof(*settings));
+}
+
+static bool asks_for_senders(const struct policy_plan *plan)
+{
+	const struct policy_stage_plan *stage = &plan->stages[POLICY_MAIL];
+
+	for (size_t i = 0; i < stage->count; i++)
+		if (stage->steps[i].check == &sender_login_check)
+			return true;
+	return false;
+}
+
+static void notice_plans(const struct settings *settings, struct buf *out)
+{
+	const struct policy_plan *plans = settings->plans.items;
+
+	for (size_t i = 0; i < settings->plans.count; i++)
+		if (asks_for_senders(&plans[i]) && !ties_senders(settings, plans[i].name))
+			buf_printf(out,
+				"plans: %.*s has sender_login, but none of its listeners has "
+				"auth.sender_login, which it asks\n",
+				STR_ARG(plans[i].name));
 }
 
 void settings_notices(const struct settings *settings, struct buf *out)
@@ -295,4 +321,5 @@ void settings_notices(const struct settings *settings, struct buf *out)
 			routes[count - 1].map.n > 0))
 		buf_printf(out, "routes: the last route does not match every recipient; those that "
 				"match none are deferred\n");
+	notice_plans(settings, out);
 }

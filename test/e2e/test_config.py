@@ -249,6 +249,8 @@ def test_variables_of_the_environment(file):
     (SMALLEST.replace("relay: {domains: [example.com]}\n", ""), "relay"),
     (SMALLEST + "workers: 4\n", "workers"),
     (SMALLEST + "routes: [{domains: [example.com], backend: backend1}]\n", "routes"),
+    (SMALLEST + "routes: [{map: /no/such/file}]\n", "routes"),
+    (SMALLEST + "plans: {edge: {mail: [sender_login]}}\n", "plans: edge has sender_login"),
 ])
 def test_notices_are_no_errors(file, text, word):
     done = run("-c", "-f", str(file(text)))
