@@ -322,6 +322,7 @@ static const struct conf_field sample_table[] = {
 		.flags = CONF_LIST,
 		.offset = offsetof(struct sample, routes),
 		.fields = sample_route_table,
+		.scalar_key = "backend",
 		.element_size = sizeof(struct sample_route),
 		.help = "Which domains go where." },
 	{ .key = "secret",

@@ -37,6 +37,8 @@ GOOD = [
     MINIMAL + "limits: {message_size: 25MB, recipients: 7, deadline: 1500ms, pause: '0'}\n",
     MINIMAL + "limits: {recipients: '${N:-7}', message_size: '${N:-7}MB', pause: '${N:-7}s'}\n",
     MINIMAL + "routes: []\n",
+    MINIMAL + "routes: mta\n",
+    MINIMAL + "routes: [a, {backend: b, weight: 3}]\n",
     MINIMAL + "routes: [{backend: a}, {backend: b, weight: 3}]\n",
 ]
 
@@ -71,6 +73,8 @@ BAD = [
     MINIMAL + "limits: {deadline: 30 s}\n",
     MINIMAL + "limits: {message_size: 25mb}\n",
     MINIMAL + "routes: [{weight: 3}]\n",
+    MINIMAL + "routes: [[a]]\n",
+    MINIMAL + "routes: {backend: a}\n",
     MINIMAL + "routes: [{backend: a, weight: 0}]\n",
 ]
 

@@ -52,6 +52,13 @@ static const struct vector mistakes[] = {
 		"f:2:20: listeners[0].bind: must not be empty\n" },
 	{ GOOD "? [a]\n: b\n", "f:3:3: a key must be a word, not a list or a mapping\n" },
 
+	/* A scalar for a mapping: as if the key were there. */
+	{ GOOD "routes: [a, \"\"]\n", "f:3:13: routes[1].backend: must not be empty, not \"\"\n" },
+	{ GOOD "routes: \"\"\n", "f:3:9: routes.backend: must not be empty, not \"\"\n" },
+	{ GOOD "routes:\n  - [a]\n",
+		"f:4:5: routes[0]: must be a mapping (key: value), not a list\n" },
+	{ GOOD "routes: [{weight: 2}]\n", "f:3:10: routes[0].backend: missing\n" },
+
 	/* Kinds. */
 	{ "[]\n", "f:1:1: must be a mapping (key: value), not a list\n" },
 	{ "hello\n", "f:1:1: must be a mapping (key: value), not a single value\n" },
@@ -419,6 +426,36 @@ static void test_values(void **state)
 	free_sample(&sample);
 }
 
+/* A scalar stands for a mapping, in a list and for a list. */
+static void test_short_mappings(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t count;
+		const char *last;
+		uint64_t weight;
+	} rows[] = {
+		{ GOOD "routes: a\n", 1, "a", 0 },
+		{ GOOD "routes: [a, b]\n", 2, "b", 0 },
+		{ GOOD "routes:\n  - a\n  - {backend: c, weight: 7}\n", 2, "c", 7 },
+		{ GOOD "routes: [{backend: c, weight: 7}, \"no\"]\n", 2, "no", 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct sample sample;
+		struct buf report;
+		assert_int_equal(read_sample(str_from(rows[i].text), &sample, &report), 0);
+		const struct sample_route *routes = sample.routes.items;
+		assert_int_equal(sample.routes.count, rows[i].count);
+		assert_string_equal(routes[rows[i].count - 1].backend.p, rows[i].last);
+		assert_int_equal(routes[rows[i].count - 1].weight, rows[i].weight);
+		assert_int_equal(routes[rows[i].count - 1].domains.count, 0);
+		conf_free(sample_table, &sample, sizeof(sample));
+		buf_free(&report);
+	}
+}
+
 static void test_units(void **state)
 {
 	static const struct {
@@ -775,6 +812,7 @@ int main(void)
 		cmocka_unit_test(test_mistakes),
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_values),
+		cmocka_unit_test(test_short_mappings),
 		cmocka_unit_test(test_units),
 		cmocka_unit_test(test_variables),
 		cmocka_unit_test(test_aliases),
