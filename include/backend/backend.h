@@ -31,6 +31,7 @@ struct backend {
 	TAILQ_HEAD(, server_wait) waiting;
 	size_t waiting_count;
 	struct task waking;
+	unsigned waking_round;
 	struct loop *loop; /* once somebody has waited */
 
 	/* Is a listener of ours at this address? NULL: not known. */

@@ -19,6 +19,7 @@ struct server_wait {
 	struct backend *backend; /* NULL: does not wait */
 	struct server_choice *choice;
 	struct timer deadline;
+	unsigned round; /* it began to wait in this one: it is called in the next */
 	void (*over)(void *ctx, bool in_time);
 	void *ctx;
 };

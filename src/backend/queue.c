@@ -40,7 +40,11 @@ bool backend_wait(struct backend *backend, struct server_wait *wait, struct loop
 	if (backend->waiting_count >= backend->settings->queue || choice->wait_until_ms <= now_ms)
 		return false;
 	*wait = (struct server_wait){
-		.backend = backend, .choice = choice, .over = over, .ctx = ctx
+		.backend = backend,
+		.choice = choice,
+		.round = backend->waking_round,
+		.over = over,
+		.ctx = ctx,
 	};
 	backend->loop = loop;
 	timer_init(&wait->deadline, loop, on_deadline, wait);
@@ -75,22 +79,20 @@ static struct server_wait *first_with_room(struct backend *backend, uint64_t now
 	struct server_wait *wait;
 
 	TAILQ_FOREACH(wait, &backend->waiting, link)
-	if (backend_has_room(backend, wait->choice, now_ms))
+	if (wait->round != backend->waking_round && backend_has_room(backend, wait->choice, now_ms))
 		break;
 	return wait;
 }
 
-/* Each takes what there is before the next is looked for. One that waits anew is not called a second
- * time. */
+/* Each takes what there is before the next is looked for. One that waits anew meanwhile is not called
+ * a second time. */
 void backend_call_waiting(struct backend *backend)
 {
 	uint64_t now_ms = loop_now_ms(backend->loop);
 	struct server_wait *wait;
 
-	for (size_t left = backend->waiting_count; left > 0; left--) {
-		wait = first_with_room(backend, now_ms);
-		if (wait == NULL)
-			break;
+	backend->waking_round++;
+	while ((wait = first_with_room(backend, now_ms)) != NULL) {
 		wait->choice->has_waited = true;
 		end(wait, true);
 	}
