@@ -23,9 +23,8 @@ struct backend {
 	struct tls_slot tls; /* with tls.mode other than off */
 	struct server *servers;
 	size_t server_count;
-	uint64_t choices; /* made so far */
-	LIST_HEAD(, forward)
-	leaving; /* for backend/forward.c: released, waiting for the answer to QUIT */
+	uint64_t choices;          /* made so far */
+	LIST_HEAD(, link) leaving; /* for backend/link.c: waiting for the answer to QUIT */
 
 	/* For backend/queue.c. */
 	TAILQ_HEAD(, server_wait) waiting;

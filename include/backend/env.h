@@ -7,6 +7,7 @@
 
 #include <stdint.h>
 
+#include "backend/replay.h"
 #include "backend/settings.h"
 #include "base/str.h"
 #include "net/loop.h"
@@ -16,6 +17,7 @@ struct backend_env {
 	struct str hostname;
 	const struct backend_timeouts *timeouts;
 	uint64_t tls_handshake_ms;
+	struct replay_budget *replays;
 };
 
 #endif

@@ -34,9 +34,6 @@ struct forward *forward_new(const struct backend_env *env, struct connection *co
  * The connection must not be used by it any more after the call. */
 void forward_release(struct forward **forward);
 
-/* The program ends: those that still wait for the answer to their QUIT are closed. */
-void forward_drop_leaving(struct backend *backend);
-
 /* The candidate recipient; DATA; the final dot. Each is answered once. */
 void forward_recipient(struct forward *forward);
 void forward_data(struct forward *forward);

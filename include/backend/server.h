@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "backend/settings.h"
 #include "base/ipaddr.h"
@@ -80,6 +81,7 @@ struct server_target {
 };
 
 struct backend;
+struct link;
 
 struct server {
 	const struct server_settings *settings;
@@ -90,8 +92,9 @@ struct server {
 	bool is_known;     /* it has answered EHLO at least once */
 	bool is_ourselves; /* nothing but listeners of ours is at its addresses: mail would go round */
 	bool has_own; /* there are such among its addresses; where there are others, not used */
-	unsigned connections; /* open from us or being opened now: server_acquire() */
-	unsigned idle;        /* of these: kept for whoever comes; they do not count as taken */
+	unsigned connections;   /* open from us or being opened now: server_acquire() */
+	unsigned idle;          /* of these: kept for whoever comes; they do not count as taken */
+	LIST_HEAD(, link) pool; /* for backend/pool.c: those, and what is on its way there */
 
 	struct server_target targets[SERVER_ADDRESSES_MAX];
 	unsigned target_count, next_target;

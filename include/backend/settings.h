@@ -15,6 +15,10 @@
 
 enum identity { IDENTITY_NONE, IDENTITY_PROXY_V1, IDENTITY_PROXY_V2 };
 enum backend_hello { BACKEND_HELLO_OWN, BACKEND_HELLO_CLIENT };
+/* Whether a message goes to servers that offer CHUNKING by BDAT. */
+enum chunking { CHUNKING_AUTO, CHUNKING_OFF };
+/* Whether connections are used for other clients: safe where identity and hello tell nothing of them. */
+enum reuse_mode { REUSE_SAFE, REUSE_NEVER };
 enum balance { BALANCE_FIRST, BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_SOURCE };
 enum backend_tls_mode {
 	BACKEND_TLS_OFF,
@@ -32,6 +36,14 @@ struct backend_tls_settings {
 	int fallback;    /* enum tls_fallback */
 	int min_version; /* enum tls_version */
 	struct str ca, name, fingerprint, certificate, key;
+};
+
+/* Connections to a server that outlive a client. */
+struct reuse_settings {
+	int mode;          /* enum reuse_mode */
+	uint64_t idle;     /* connections kept, a server */
+	uint64_t messages; /* of one connection */
+	uint64_t age;      /* in milliseconds */
 };
 
 #define BACKEND_SERVERS_MAX 64
@@ -62,6 +74,9 @@ struct backend_settings {
 	struct backend_tls_settings tls;
 	struct health_settings health;
 	uint64_t queue; /* sessions that may wait for a connection */
+	int chunking;   /* enum chunking */
+	uint64_t replay_buffer;
+	struct reuse_settings reuse;
 };
 
 /* First match counts; an empty list matches everything. */

@@ -62,6 +62,7 @@ struct listener_settings {
 /* The section `limits`: those of the dialogue, and those of connections. */
 struct limits_settings {
 	struct smtp_limits smtp;
+	uint64_t replay_buffers;         /* bytes, all messages together */
 	uint64_t connections;            /* open at a time, all clients */
 	uint64_t handshakes_per_client;  /* of these, of one client */
 	uint64_t handshakes;             /* TLS handshakes under way at a time */

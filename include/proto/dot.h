@@ -22,6 +22,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/str.h"
 
 enum dot_violation {
@@ -71,6 +72,13 @@ void dot_init(struct dot *dot, const struct dot_limits *limits);
  * the end. So no piece ever holds a NUL, or a CR or LF that is not half of a CR LF.
  */
 int dot_next(struct dot *dot, struct str input, size_t *taken, struct str *piece);
+
+/*
+ * Takes the transparency dots out of bytes in canonical form, for a transport that needs none
+ * (BDAT, RFC 3030). `is_line_start`: the next byte begins a line; true at first, kept between calls.
+ * `out` has room for canonical.n bytes.
+ */
+void dot_strip(bool *is_line_start, struct str canonical, struct buf *out);
 
 /* The canonical end of data, for the backend. */
 #define DOT_END STR(".\r\n")

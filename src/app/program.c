@@ -14,8 +14,8 @@
 #include <unistd.h>
 
 #include "backend/backend_tls.h"
-#include "backend/forward.h"
 #include "backend/names.h"
+#include "backend/pool.h"
 #include "backend/probe.h"
 #include "base/assert.h"
 #include "base/log.h"
@@ -45,6 +45,7 @@ struct program {
 	struct tls_slot *tls_slots;   /* of listeners, by index */
 	struct auth_slot *auth_slots; /* likewise */
 	struct sender_slot *sender_slots;
+	struct replay_budget replays;
 	struct edge edge;
 	struct edge_listener *listeners;
 	size_t listener_count;
@@ -237,11 +238,13 @@ static int make_edge(struct program *program, struct err *err)
 	edge->limits = &settings->limits;
 	edge->timeouts = &settings->timeouts;
 	edge->relay = &settings->relay;
+	program->replays.max = (size_t)settings->limits.replay_buffers;
 	edge->backend = (struct backend_env){
 		.loop = program->loop,
 		.hostname = settings->hostname,
 		.timeouts = &settings->timeouts.backend,
 		.tls_handshake_ms = settings->timeouts.tls_handshake,
+		.replays = &program->replays,
 	};
 	edge->traces_restricted = settings->log.trace_restricted;
 	clients_init(&edge->clients, settings->limits.connections);
@@ -559,7 +562,8 @@ static int start(struct program *program)
 
 static void free_backend(struct backend *backend)
 {
-	forward_drop_leaving(backend);
+	pool_drop(backend);
+	link_drop_leaving(backend);
 	tls_slot_close(&backend->tls);
 	backend_free(backend);
 }

@@ -2,7 +2,9 @@
 
 #include "net/tls.h"
 
-#define HOUR_MS (60u * 60 * 1000)
+#define SECOND_MS UINT64_C(1000)
+#define HOUR_MS (3600 * SECOND_MS)
+#define MEGABYTE (UINT64_C(1) << 20)
 
 /* ---- TLS -------------------------------------------------------------------------------------- */
 
@@ -117,6 +119,43 @@ static void check_backend_tls(
 static const char *const balances[] = { "first", "roundrobin", "leastconn", "source", NULL };
 static const char *const identities[] = { "none", "proxy-v1", "proxy-v2", NULL };
 static const char *const hellos[] = { "own", "client", NULL };
+static const char *const chunkings[] = { "auto", "off", NULL };
+static const char *const reuse_modes[] = { "safe", "never", NULL };
+
+#define REUSE(member) offsetof(struct reuse_settings, member)
+
+static const struct conf_field reuse_fields[] = {
+	{ .key = "mode",
+		.type = CONF_ENUM,
+		.offset = REUSE(mode),
+		.dflt = "safe",
+		.choices = reuse_modes,
+		.help = "safe: a connection is used for other clients where the server was told "
+			"nothing of the first one that stays: with identity none or xforward, and "
+			"hello: own. never: each client has its own." },
+	{ .key = "idle",
+		.type = CONF_NUMBER,
+		.offset = REUSE(idle),
+		.dflt = "32",
+		.max = 10000,
+		.help = "Connections to a server that are kept between transactions, for "
+			"timeouts.backend_idle." },
+	{ .key = "messages",
+		.type = CONF_NUMBER,
+		.offset = REUSE(messages),
+		.dflt = "1000",
+		.min = 1,
+		.max = 1000000000,
+		.help = "Transactions of a connection." },
+	{ .key = "age",
+		.type = CONF_DURATION,
+		.offset = REUSE(age),
+		.dflt = "10m",
+		.min = SECOND_MS,
+		.max = 24 * HOUR_MS,
+		.help = "How old a connection may become before it is given up." },
+	CONF_END,
+};
 
 static const char *const checks[] = { "ehlo", "banner", "connect", NULL };
 
@@ -289,6 +328,26 @@ const struct conf_field backend_fields[] = {
 		.max = 100000,
 		.help = "How many sessions may wait for a connection when all servers have "
 			"max_connections, each for timeouts.backend_queue. 0: none." },
+	{ .key = "chunking",
+		.type = CONF_ENUM,
+		.offset = BACKEND(chunking),
+		.dflt = "auto",
+		.choices = chunkings,
+		.help = "auto: a server that offers CHUNKING and PIPELINING gets the message by "
+			"BDAT, framed by its length, and without waiting for 354. off: by DATA." },
+	{ .key = "replay_buffer",
+		.type = CONF_SIZE,
+		.offset = BACKEND(replay_buffer),
+		.dflt = "256KB",
+		.max = 64 * MEGABYTE,
+		.help = "How much of a message is kept while it goes to a server, so that another "
+			"server can have it when that one fails before the final dot. "
+			"limits.replay_buffers bounds all of them together." },
+	{ .key = "reuse",
+		.type = CONF_MAP,
+		.offset = BACKEND(reuse),
+		.fields = reuse_fields,
+		.help = "Connections that are used for more than one client." },
 	CONF_END,
 };
 

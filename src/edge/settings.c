@@ -449,6 +449,13 @@ const struct conf_field limits_fields[] = {
 		.min = 1,
 		.max = 1000000,
 		.help = "Connections open at a time; further ones are told 421." },
+	{ .key = "replay_buffers",
+		.type = CONF_SIZE,
+		.offset = LIMIT(replay_buffers),
+		.dflt = "64MB",
+		.max = 1024 * 1024 * MEGABYTE,
+		.help = "What is kept of messages under way, all together: see `replay_buffer` of "
+			"backends." },
 	{ .key = "handshakes",
 		.type = CONF_NUMBER,
 		.offset = LIMIT(handshakes),

@@ -275,3 +275,23 @@ int dot_next(struct dot *dot, struct str input, size_t *taken, struct str *piece
 		piece->n = 0;
 	return dot->state == AT_END;
 }
+
+/* ---- Without transparency ----------------------------------------------------------------------- */
+
+void dot_strip(bool *is_line_start, struct str canonical, struct buf *out)
+{
+	struct str rest = canonical;
+	const char *found;
+
+	if (canonical.n == 0)
+		return;
+	if (*is_line_start && rest.p[0] == '.')
+		rest = str_from_pos(rest, 1);
+	while ((found = memmem(rest.p, rest.n, "\n.", 2)) != NULL) {
+		size_t line_end = (size_t)(found - rest.p) + 1;
+		buf_write(out, str_range(rest, 0, line_end));
+		rest = str_from_pos(rest, line_end + 1);
+	}
+	buf_write(out, rest);
+	*is_line_start = canonical.p[canonical.n - 1] == '\n';
+}

@@ -204,7 +204,7 @@ def test_one_server_in_the_message(gatepost, backend, action, at):
 def test_one_server_answers_in_the_message(gatepost, backend, reply, code, outcome):
     """A verdict before the end is told at the end; praise before the end is none."""
     gatepost.wait_idle()
-    backend.set_faults([f"body:reply={reply}:1000"])
+    backend.set_faults([f"body:reply={reply}:400000"])
     since, messages = len(gatepost.log_records()), len(backend.messages())
     with Client(gatepost.address) as client:
         client.hello()
@@ -362,6 +362,8 @@ REPLACED = [
     *(f"{step}:reply-close=421 4.3.2 going" for step in ("banner", "ehlo", "mail", "rcpt",
                                                          "data")),
     "banner:reply=554 5.3.2 no", "banner:merged", "ehlo:merged",
+    # 250 before the dot: whatever it is for, it is not believed.
+    "dot:early",
     "rcpt:refuse-close@2+", "rcpt:stall@2+", "rcpt:reply-close=421 4.3.2 going@2+", "dead",
 ]
 RECIPIENTS = ("one@example.com", "two@example.com", "three@example.com")
@@ -413,15 +415,14 @@ def test_fail_over_is_not_noticed_by_the_client():
 
 
 NOT_REPLACED = {
-    "body:reset:10": ("deferred", "edge", 451),
-    "body:stall:10": ("deferred", "edge", 451),
-    "body:reply=421 4.3.2 going:10": ("deferred", "backend", 451),
-    "body:reply=554 5.0.0 no:10": ("refused", "backend", 554),
+    "body:reset:400000": ("deferred", "edge", 451),
+    "body:stall:400000": ("deferred", "edge", 451),
+    "body:reply=421 4.3.2 going:400000": ("deferred", "backend", 451),
+    "body:reply=554 5.0.0 no:400000": ("refused", "backend", 554),
     "dot:refuse-close": ("unknown", "backend", 451),
     "dot:reset": ("unknown", "backend", 451),
     "dot:stall": ("unknown", "backend", 451),
     "dot:garbage": ("unknown", "backend", 451),
-    "dot:early": ("deferred", "edge", 451),
     "after-dot:refuse-close": ("unknown", "backend", 451),
     "after-dot:stall": ("unknown", "backend", 451),
     "dot:reply-close=421 4.3.2 going": ("deferred", "backend", 451),
@@ -454,6 +455,42 @@ def no_fail_over(fault):
 
 def test_message_that_was_sent_is_never_sent_elsewhere():
     assert in_parallel(no_fail_over, NOT_REPLACED) == {}
+
+
+SAVED = ["close", "reset", "half-close", "garbage", "reply=421 4.3.2 going"]
+
+
+def save(action):
+    """The first server is lost while the client pauses in its message, the second one has it all."""
+    head = b"Subject: saved\r\n\r\n" + (b".." + b"z" * 96 + b"\r\n") * 1000
+    tail = (b".." + b"q" * 96 + b"\r\n") * 500
+    with Backend() as first, Backend() as second, \
+            Gatepost(CONFIG, backend=[first, second]) as gatepost:
+        gatepost.wait_idle()
+        first.set_faults([f"body:{action}:50000"])
+        with Client(gatepost.address) as client:
+            client.hello()
+            for line in ("MAIL FROM:<a@example.net>", "RCPT TO:<one@example.com>",
+                         "RCPT TO:<two@example.com>"):
+                client.command(line, 250)
+            client.command("DATA", 354)
+            client.send(head)
+            gatepost.wait_log("backend_failed")
+            client.send(tail + b".\r\n")
+            assert client.reply().code == 250
+            client.quit()
+        gatepost.wait_idle()
+        assert first.messages() == []
+        [message] = second.messages()
+        assert message["rcpt_to"] == ["one@example.com", "two@example.com"]
+        assert message["body"].endswith((head + tail).replace(b"..", b"."))
+        assert message["body"].count(b"Received: ") == 1
+        [record] = gatepost.log_records("transaction")
+        assert (record["outcome"], record["server"]) == ("accepted", f"127.0.0.1:{second.port}")
+
+
+def test_message_on_its_way_is_given_to_another_server():
+    assert in_parallel(save, SAVED) == {}
 
 
 def test_refusals_are_not_put_to_another_server():
@@ -544,7 +581,8 @@ def test_server_that_comes_back_is_used_again():
 
 @pytest.mark.parametrize("balance", ["roundrobin", "leastconn", "source"])
 def test_balance(balance):
-    config = {**CONFIG, "backends": [{"name": "mta", "servers": [], "balance": balance}]}
+    config = {**CONFIG, "backends": [{"name": "mta", "servers": [], "balance": balance,
+                                      "reuse": {"mode": "never"}}]}
     with Backend() as first, Backend() as second:
         config["backends"][0]["servers"] = [f"127.0.0.1:{b.port}" for b in (first, second)]
         with Gatepost(config, proxy="required") as gatepost:
@@ -788,7 +826,7 @@ def test_text_of_the_backend_is_cleaned(gatepost, backend, said, heard):
 # ---- The program ends while something is open
 
 @pytest.mark.parametrize("fault", ["quit:stall", "banner:stall", "mail:stall", "data:stall",
-                                   "body:stall:10", "dot:stall"])
+                                   "body:stall:400000", "dot:stall"])
 def test_stop_in_every_state_of_the_backend(fault):
     """Nothing leaks, nobody is waited for longer than 10 seconds; see also the sanitizers."""
     config = {"timeouts": {"linger": "100ms"}}

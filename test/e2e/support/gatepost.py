@@ -99,7 +99,9 @@ class Gatepost:
             "hostname": "mx.example.net",
             "listeners": [merge(mx, listener)],
             "relay": {"domains": ["example.com"]},
-            "backends": [{"name": "mta", "servers": [_address(server) for server in servers]}],
+            # A connection that is kept would count as one that was left behind: see test_reuse.py.
+            "backends": [{"name": "mta", "servers": [_address(server) for server in servers],
+                          "reuse": {"mode": "never"}}],
             "timeouts": {"backend_probe": "1h", "linger": "500ms"},
             "dns": {"reverse": False},
             "log": {"format": "json", "level": "debug", "target": str(self.directory / "log"),

@@ -677,6 +677,44 @@ static void test_smuggling_cases(void **state)
 	free((void *)(uintptr_t)file.p);
 }
 
+/* ---- Without transparency ----------------------------------------------------------------- */
+
+static void assert_stripped(struct str canonical, size_t piece, const char *wanted)
+{
+	struct buf out;
+	bool is_line_start = true;
+
+	buf_init(&out, 1000);
+	for (struct str rest = canonical; rest.n > 0;) {
+		size_t n = rest.n < piece ? rest.n : piece;
+		dot_strip(&is_line_start, guard_put(&guard, str_range(rest, 0, n)), &out);
+		rest = str_from_pos(rest, n);
+	}
+	if (!str_eq(buf_view(&out), str_from(wanted)))
+		fail_msg("pieces of %zu: %.*s", piece, STR_ARG(canonical));
+	buf_free(&out);
+}
+
+static void test_strip(void **state)
+{
+	static const struct {
+		const char *canonical, *wanted;
+	} rows[] = {
+		{ "", "" },
+		{ "text\r\n", "text\r\n" },
+		{ "..\r\n", ".\r\n" },
+		{ "...\r\n..\r\n..x\r\n", "..\r\n.\r\n.x\r\n" },
+		{ "a.b\r\n..c\r\n\r\n..", "a.b\r\n.c\r\n\r\n." },
+		{ "\r\n..\r\n", "\r\n.\r\n" },
+		{ "x..\r\ny\r\n", "x..\r\ny\r\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		for (size_t piece = 1; piece < 24; piece++)
+			assert_stripped(str_from(rows[i].canonical), piece, rows[i].wanted);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -688,6 +726,7 @@ int main(void)
 		cmocka_unit_test(test_equals_the_reference),
 		cmocka_unit_test(test_decode_of_encode),
 		cmocka_unit_test(test_smuggling_cases),
+		cmocka_unit_test(test_strip),
 	};
 
 	guard = guard_make(BIG);

@@ -1,0 +1,26 @@
+/*
+ * Connections to servers between two transactions, for whoever comes next: only where the server was
+ * told nothing about the client that stays (identity none or xforward, our own name in EHLO). Those
+ * used last are used first, so that the others can go.
+ *
+ * Whoever takes one says RSET before anything else, and believes nothing unless it is answered 250.
+ */
+#ifndef BACKEND_POOL_H
+#define BACKEND_POOL_H
+
+#include <stdbool.h>
+
+#include "backend/link.h"
+
+/* May connections of this backend be used for another client? */
+bool pool_is_for(const struct backend_settings *settings);
+/* Is it ready, young enough, and is there room for it? */
+bool pool_takes(const struct link *link);
+/* Nothing may be under way on it but RSET. Sets the pointer to NULL. */
+void pool_put(struct link **link);
+/* One to this server that is ready and silent; NULL: none. */
+struct link *pool_take(struct server *server, const struct link_port *port, void *ctx);
+/* The program ends, or the servers change. */
+void pool_drop(struct backend *backend);
+
+#endif

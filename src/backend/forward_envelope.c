@@ -1,0 +1,238 @@
+/*
+ * The envelope at a server: its commands in their order, as many at a time as the server takes, and
+ * what its answers mean. To a second server everything is put again that the first has accepted.
+ */
+#include "base/assert.h"
+#include "forward_priv.h"
+#include "proto/smtp_params.h"
+
+void envelope_begin(struct forward *forward)
+{
+	forward->reset_is_due = false;
+	forward->mail_is_sent = forward->candidate_is_sent = forward->data_is_sent = false;
+	forward->data_is_accepted = forward->dot_is_sent = forward->mail_is_refused = false;
+	forward->replays_sent = forward->replays_answered = 0;
+	forward->replays_due = (unsigned)forward->connection->transaction->rcpt_count.accept;
+}
+
+/* ---- Sending ---------------------------------------------------------------------------------- */
+
+/* What the transaction needs and the server has not; its reply, or REPLY_COUNT. */
+static enum reply_id missing(const struct forward *forward)
+{
+	const struct smtp_mail_params *params = &forward->connection->transaction->mail_params;
+	unsigned has = forward->link->client.capabilities.extensions;
+
+	if (params->smtputf8 && !(has & SMTP_EXT_SMTPUTF8))
+		return REPLY_BACKEND_NEEDS_SMTPUTF8;
+	if (params->body == SMTP_BODY_8BITMIME && !(has & SMTP_EXT_8BITMIME))
+		return REPLY_NEEDS_8BITMIME;
+	return REPLY_COUNT;
+}
+
+static struct recipient *recipient_at(const struct transaction *transaction, unsigned index)
+{
+	struct recipient *recipient = STAILQ_FIRST(&transaction->rcpt_to);
+
+	while (index-- > 0)
+		recipient = STAILQ_NEXT(recipient, link);
+	return recipient;
+}
+
+static bool send_recipient(struct forward *forward)
+{
+	struct transaction *transaction = forward->connection->transaction;
+	struct smtp_client *client = &forward->link->client;
+
+	if (forward->mail_is_refused)
+		return false;
+	if (forward->replays_sent < forward->replays_due) {
+		smtp_client_rcpt(client, recipient_at(transaction, forward->replays_sent++));
+		return true;
+	}
+	if (forward->want == WANT_RECIPIENT && !forward->candidate_is_sent) {
+		smtp_client_rcpt(client, transaction->candidate);
+		return forward->candidate_is_sent = true;
+	}
+	return false;
+}
+
+/* The next command that can be sent; false when there is none. */
+static bool send_next(struct forward *forward)
+{
+	struct smtp_client *client = &forward->link->client;
+
+	if (forward->reset_is_due) {
+		forward->reset_is_due = false;
+		smtp_client_rset(client);
+		return true;
+	}
+	if (!forward->mail_is_sent) {
+		smtp_client_mail(client, forward->connection->transaction);
+		forward->link->messages++;
+		return forward->mail_is_sent = true;
+	}
+	if (send_recipient(forward))
+		return true;
+	if (forward->data_is_sent || forward->mail_is_refused ||
+		(forward->want != WANT_DATA && forward->message == MESSAGE_NONE))
+		return false;
+	if (!forward->is_chunked)
+		smtp_client_data(client);
+	else if (smtp_client_pending(client) == 0)
+		task_defer(&forward->open_task, forward->env->loop);
+	else
+		return false;
+	forward->data_is_sent = true;
+	return !forward->is_chunked;
+}
+
+/* In chunks, where several may be on their way at a time. */
+static bool takes_chunks(const struct forward *forward)
+{
+	unsigned needed = SMTP_EXT_CHUNKING | SMTP_EXT_PIPELINING;
+
+	return forward->destination->settings->chunking == CHUNKING_AUTO &&
+	       (forward->link->client.capabilities.extensions & needed) == needed;
+}
+
+/* Does the client, or a message that was begun elsewhere, wait for this server? */
+static bool is_needed(const struct forward *forward)
+{
+	return forward->want == WANT_RECIPIENT || forward->want == WANT_DATA ||
+	       (forward->message != MESSAGE_NONE && !forward->data_is_accepted);
+}
+
+void envelope_pump(struct forward *forward)
+{
+	struct link *link = forward->link;
+	bool has_sent = false;
+
+	if (link == NULL || link->state != LINK_READY || !is_needed(forward))
+		return;
+	if (!forward->mail_is_sent && missing(forward) != REPLY_COUNT) {
+		if (forward->obstacle == REPLY_COUNT)
+			forward->obstacle = missing(forward);
+		link_quit(&forward->link);
+		forward_try_next_server(forward);
+		return;
+	}
+	if (!forward->mail_is_sent)
+		forward->is_chunked = takes_chunks(forward);
+	while (smtp_client_can_send(&link->client) && send_next(forward))
+		has_sent = true;
+	/* Only what we send begins a deadline: a server cannot stretch it by dribbling. */
+	if (has_sent)
+		link_expect(link, forward->env->timeouts->command);
+}
+
+/* ---- Answers ---------------------------------------------------------------------------------- */
+
+static void keep_mail_refusal(struct forward *forward, const struct smtp_reply *reply)
+{
+	buf_truncate(&forward->mail_refusal_text, 0);
+	buf_write(&forward->mail_refusal_text, reply->text);
+	forward->mail_refusal = *reply;
+	forward->mail_refusal.text = buf_view(&forward->mail_refusal_text);
+	forward->mail_is_refused = true;
+}
+
+/* A sender that the server refuses is told at each recipient. */
+void envelope_answer_mail_refusal(struct forward *forward)
+{
+	struct answer refusal;
+
+	forward_judge(forward, SMTP_CLIENT_MAIL, &forward->mail_refusal, &refusal);
+	forward_answer(forward, &refusal.answer);
+}
+
+static void mail_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	struct answer verdict;
+
+	forward_judge(forward, SMTP_CLIENT_MAIL, reply, &verdict);
+	if (forward_is_useless(forward, &verdict, SMTP_CLIENT_MAIL) || smtp_reply_class(reply) == 2)
+		return;
+	if (forward->replays_due > 0) {
+		forward_server_lost(forward, "sender refused", SERVER_OK);
+		return;
+	}
+	if (verdict.blames_us)
+		forward_alarm(forward, SMTP_CLIENT_MAIL, reply);
+	keep_mail_refusal(forward, reply);
+	if (!forward->candidate_is_sent)
+		envelope_answer_mail_refusal(forward);
+}
+
+/* Another server has accepted it before: this one cannot take its place if it does not. */
+static void replay_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	forward->replays_answered++;
+	if (smtp_reply_class(reply) != 2)
+		forward_server_lost(
+			forward, "recipient refused that another server accepted", SERVER_OK);
+}
+
+static void rcpt_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	struct answer verdict;
+
+	forward_judge(forward, SMTP_CLIENT_RCPT, reply, &verdict);
+	if (forward_is_useless(forward, &verdict, SMTP_CLIENT_RCPT))
+		return;
+	if (forward->replays_answered < forward->replays_due) {
+		replay_answered(forward, reply);
+		return;
+	}
+	forward->candidate_is_sent = false;
+	if (forward->mail_is_refused) {
+		envelope_answer_mail_refusal(forward);
+		return;
+	}
+	if (verdict.blames_us)
+		forward_alarm(forward, SMTP_CLIENT_RCPT, reply);
+	forward_answer(forward, &verdict.answer);
+}
+
+static void data_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	struct answer verdict;
+
+	forward_judge(forward, SMTP_CLIENT_DATA, reply, &verdict);
+	if (forward_is_useless(forward, &verdict, SMTP_CLIENT_DATA))
+		return;
+	if (verdict.blames_us)
+		forward_alarm(forward, SMTP_CLIENT_DATA, reply);
+	if (forward->message != MESSAGE_NONE && reply->code != 354) {
+		/* In place of a server that had accepted it. */
+		link_quit(&forward->link);
+		message_lost(forward, &verdict.answer);
+		return;
+	}
+	if (reply->code == 354)
+		message_accepted(forward);
+	if (forward->want == WANT_DATA)
+		forward_answer(forward, &verdict.answer);
+}
+
+void envelope_answered(
+	struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	switch (step) {
+	case SMTP_CLIENT_MAIL:
+		mail_answered(forward, reply);
+		break;
+	case SMTP_CLIENT_RCPT:
+		rcpt_answered(forward, reply);
+		break;
+	case SMTP_CLIENT_DATA:
+		data_answered(forward, reply);
+		break;
+	case SMTP_CLIENT_RSET:
+		if (reply->code != 250)
+			forward_server_lost(forward, "RSET refused", SERVER_PROTOCOL);
+		break;
+	default:
+		ASSERT(!"an answer to nothing that is sent here");
+	}
+}

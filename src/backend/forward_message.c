@@ -1,0 +1,296 @@
+/*
+ * The message: goes to the server while it comes in, and is kept as far as it fits, so that another
+ * server can take the place of one that is lost before the final dot. After the dot nothing is done
+ * twice.
+ *
+ * Two ways: DATA, as it comes in canonical form; and BDAT, in chunks that are gathered here, without
+ * the transparency dots. With BDAT the client has its 354 before the server has anything.
+ */
+#include "base/assert.h"
+#include "base/log.h"
+#include "forward_priv.h"
+#include "proto/dot.h"
+
+/* How long servers are tried for a message that is on its way. */
+#define SAVE_BUDGET_MS 110000
+/* A chunk goes out when it has grown so far. */
+#define CHUNK_GOOD (CHUNK_MAX / 2)
+
+bool message_is_here(const struct forward *forward)
+{
+	return forward->message != MESSAGE_NONE;
+}
+
+/* ---- Out -------------------------------------------------------------------------------------- */
+
+/* May bytes be given to this server now? */
+static bool is_open(const struct forward *forward)
+{
+	return forward->link != NULL && forward->data_is_accepted && !forward->dot_is_sent;
+}
+
+static void push(struct forward *forward, struct str bytes)
+{
+	size_t taken = stream_push(&forward->link->stream, bytes);
+
+	ASSERT(taken == bytes.n);
+}
+
+static void send_chunk(struct forward *forward, bool is_last)
+{
+	struct buf *chunk = &forward->chunk;
+
+	smtp_client_bdat(&forward->link->client, buf_used(chunk), is_last);
+	push(forward, buf_view(chunk));
+	buf_truncate(chunk, 0);
+	buf_release(chunk);
+}
+
+static bool can_send_chunk(const struct forward *forward)
+{
+	return smtp_client_can_send(&forward->link->client) &&
+	       link_room(forward->link) >= buf_used(&forward->chunk);
+}
+
+/* How many bytes can be given to the server now. */
+static size_t room_at_server(const struct forward *forward)
+{
+	size_t room = link_room(forward->link);
+
+	if (!forward->is_chunked)
+		return room;
+	if (!smtp_client_can_send(&forward->link->client))
+		return 0;
+	size_t chunk = buf_room(&forward->chunk);
+	size_t used = buf_used(&forward->chunk);
+	if (room <= used)
+		return 0;
+	return chunk < room - used ? chunk : room - used;
+}
+
+/* Bytes in canonical form, not more than there is room for. */
+static void give(struct forward *forward, struct str bytes)
+{
+	if (!forward->is_chunked) {
+		push(forward, bytes);
+		return;
+	}
+	dot_strip(&forward->chunk_at_line_start, bytes, &forward->chunk);
+	if (buf_used(&forward->chunk) >= CHUNK_GOOD && can_send_chunk(forward))
+		send_chunk(forward, false);
+	else if (!forward->replay.is_whole)
+		task_defer(&forward->chunk_task, forward->env->loop);
+}
+
+/* A message too large to be kept is not held back either: memory is not what the client's pause
+ * costs. */
+static void send_gathered(void *ctx)
+{
+	struct forward *forward = ctx;
+
+	if (is_open(forward) && buf_used(&forward->chunk) > 0 && can_send_chunk(forward))
+		send_chunk(forward, false);
+}
+
+static void send_end(struct forward *forward)
+{
+	if (forward->is_chunked && !can_send_chunk(forward))
+		return; /* in a later turn */
+	forward->dot_is_sent = true;
+	link_limit(forward->link, 0);
+	if (forward->is_chunked)
+		send_chunk(forward, true);
+	else
+		smtp_client_dot(&forward->link->client);
+	link_expect(forward->link, forward->env->timeouts->final);
+}
+
+/* What this server has not got of what is kept: all of it, when it takes another's place. */
+static void give_kept(struct forward *forward)
+{
+	struct str kept = buf_view(&forward->replay.bytes);
+
+	while (forward->kept_due > 0) {
+		size_t room = room_at_server(forward);
+		size_t n = forward->kept_due < room ? forward->kept_due : room;
+		if (n == 0)
+			return;
+		give(forward, str_range(kept, kept.n - forward->kept_due,
+				      kept.n - forward->kept_due + n));
+		forward->kept_due -= n;
+	}
+}
+
+void message_go_on(struct forward *forward)
+{
+	if (!is_open(forward))
+		return;
+	give_kept(forward);
+	if (forward->kept_due > 0)
+		return;
+	if (forward->message == MESSAGE_WHOLE)
+		send_end(forward);
+	else if (message_room(forward) > 0)
+		forward->port->room(forward->ctx);
+}
+
+void message_accepted(struct forward *forward)
+{
+	forward->data_is_accepted = true;
+	forward->chunk_at_line_start = true;
+	buf_truncate(&forward->chunk, 0);
+	link_limit(forward->link, 0);
+	link_watch(forward->link, forward->env->timeouts->data);
+	if (forward->message == MESSAGE_NONE) {
+		forward->message = MESSAGE_OPEN;
+		forward->kept_due = 0;
+		return;
+	}
+	forward->kept_due = buf_used(&forward->replay.bytes);
+	message_go_on(forward);
+}
+
+/* A server that takes chunks needs not be asked: its recipients are accepted. */
+static void open_chunked(void *ctx)
+{
+	struct forward *forward = ctx;
+	struct smtp_answer go_on = { .own = REPLY_START_DATA, .by = BY_EDGE };
+
+	if (forward->link == NULL || !forward->data_is_sent || forward->data_is_accepted)
+		return;
+	message_accepted(forward);
+	if (forward->want == WANT_DATA)
+		forward_answer(forward, &go_on);
+}
+
+/* ---- In --------------------------------------------------------------------------------------- */
+
+size_t message_room(const struct forward *forward)
+{
+	if (!is_open(forward) || forward->kept_due > 0)
+		return 0;
+	return room_at_server(forward);
+}
+
+void message_add(struct forward *forward, struct str bytes)
+{
+	ASSERT(forward->message == MESSAGE_OPEN && is_open(forward));
+	replay_add(&forward->replay, bytes);
+	give(forward, bytes);
+}
+
+void message_end(struct forward *forward)
+{
+	ASSERT(forward->message == MESSAGE_OPEN);
+	forward->message = MESSAGE_WHOLE;
+	message_go_on(forward);
+}
+
+void message_init(struct forward *forward)
+{
+	replay_init(&forward->replay, forward->env->replays);
+	buf_init(&forward->chunk, CHUNK_MAX);
+	task_init(&forward->chunk_task, send_gathered, forward);
+	task_init(&forward->open_task, open_chunked, forward);
+}
+
+void message_begin(struct forward *forward)
+{
+	replay_begin(&forward->replay, (size_t)forward->destination->settings->replay_buffer);
+}
+
+void message_forget(struct forward *forward)
+{
+	forward->message = MESSAGE_NONE;
+	forward->kept_due = 0;
+	replay_begin(&forward->replay, 0);
+	buf_free(&forward->chunk);
+	task_cancel(&forward->chunk_task, forward->env->loop);
+	task_cancel(&forward->open_task, forward->env->loop);
+}
+
+/* ---- When the server is lost ------------------------------------------------------------------ */
+
+bool message_can_be_saved(const struct forward *forward)
+{
+	return forward->replay.is_whole && !forward->dot_is_sent;
+}
+
+void message_lost(struct forward *forward, const struct smtp_answer *answer)
+{
+	bool is_awaited = forward->want == WANT_FINAL;
+
+	message_forget(forward);
+	if (is_awaited)
+		forward_answer(forward, answer);
+	else
+		forward->port->body_lost(forward->ctx, answer);
+}
+
+/* Another server, in the time that the client has left. */
+void message_save(struct forward *forward)
+{
+	forward->answer_by_ms = loop_now_ms(forward->env->loop) + SAVE_BUDGET_MS;
+	buf_truncate(&forward->chunk, 0);
+	task_cancel(&forward->chunk_task, forward->env->loop);
+	task_cancel(&forward->open_task, forward->env->loop);
+}
+
+void message_unknown(struct forward *forward, const char *why)
+{
+	struct smtp_answer unknown = { .own = REPLY_OUTCOME_UNKNOWN, .by = BY_BACKEND };
+
+	LOG(OUTCOME_UNKNOWN, log_text("uuid", forward->connection->transaction->uuid),
+		log_str("backend", forward->destination->settings->name),
+		log_str("server", forward->connection->transaction->server),
+		log_text("error", why));
+	message_forget(forward);
+	forward_answer(forward, &unknown);
+}
+
+/* ---- The answer to the whole ------------------------------------------------------------------ */
+
+/* A chunk that is refused: so is the message. */
+void message_chunk_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	struct answer verdict;
+
+	forward_judge(forward, SMTP_CLIENT_DOT, reply, &verdict);
+	if (smtp_reply_class(reply) == 2)
+		return;
+	if (forward_is_useless(forward, &verdict, SMTP_CLIENT_BDAT))
+		return;
+	if (verdict.blames_us)
+		forward_alarm(forward, SMTP_CLIENT_BDAT, reply);
+	link_close(&forward->link);
+	message_lost(forward, &verdict.answer);
+}
+
+/* No 250 without the dot: one that came while we still hold the end answers something else. */
+static const char *why_unbelievable(
+	const struct forward *forward, const struct smtp_reply *reply, const struct answer *verdict)
+{
+	if (smtp_reply_class(reply) == 2 && stream_pending(&forward->link->stream) > 0)
+		return "a reply before the end of the message was sent";
+	return verdict->is_senseless ? "senseless reply" : NULL;
+}
+
+void message_final_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	struct answer verdict;
+
+	forward_judge(forward, SMTP_CLIENT_DOT, reply, &verdict);
+	const char *why = why_unbelievable(forward, reply, &verdict);
+	if (why != NULL) {
+		link_close(&forward->link);
+		message_unknown(forward, why);
+		return;
+	}
+	if (verdict.blames_us)
+		forward_alarm(forward, SMTP_CLIENT_DOT, reply);
+	message_forget(forward);
+	forward->mail_is_sent = forward->data_is_sent = false;
+	if (verdict.server_is_done || verdict.answer.reply == NULL)
+		link_quit(&forward->link);
+	forward_answer(forward, &verdict.answer);
+}

@@ -1,0 +1,21 @@
+/* Between the files of the link. */
+#ifndef BACKEND_LINK_PRIV_H
+#define BACKEND_LINK_PRIV_H
+
+#include "backend/link.h"
+
+/* The connection cannot be used: tells the owner and is freed. */
+void link_fail(struct link *link, enum link_fault fault, const char *why);
+/* TLS does not work with this server: connects anew without it, where that is allowed. */
+void link_tls_failed(struct link *link, const char *why);
+
+/* The steps from the connection to ready; link_greet.c. */
+void link_send_identity(struct link *link);
+struct str link_hello_name(const struct link *link);
+void link_log_fallback(const struct link *link, const char *reason);
+/* Is it a probe that has seen all that it is to see? */
+bool link_is_seen(const struct link *link);
+void link_greeting_answered(
+	struct link *link, enum smtp_client_step step, const struct smtp_reply *reply);
+
+#endif

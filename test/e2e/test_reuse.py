@@ -1,0 +1,174 @@
+"""Connections to servers that serve more than one client, and messages that go by BDAT."""
+import time
+
+import pytest
+from backend import Backend
+from client import Client
+from gatepost import Gatepost
+
+TIMEOUTS = {"backend_command": "600ms", "backend_final": "800ms", "backend_idle": "30s",
+            "backend_data": "900ms", "backend_greeting": "600ms"}
+BODY = b"Subject: reuse\r\n\r\n" + b"..dots\r\n" + b"0123456789" * 20 + b"\r\n...\r\n"
+ENVELOPE = ("MAIL FROM:<a@example.net>", "RCPT TO:<one@example.com>")
+
+
+def config(**reuse):
+    return {"timeouts": TIMEOUTS, "limits": {"connections_per_client": 0},
+            "backends": [{"name": "mta", "servers": [], "reuse": {"mode": "safe", **reuse}}]}
+
+
+class Edge(Gatepost):
+    """gatepost whose backend keeps connections."""
+
+    def __init__(self, *backends, identity="none", hello="own", chunking="auto", **reuse):
+        settings = config(**reuse)
+        settings["backends"][0].update(
+            servers=[f"127.0.0.1:{backend.port}" for backend in backends],
+            identity=identity, hello=hello, chunking=chunking)
+        super().__init__(settings)
+
+
+def deliver(gatepost, messages=1, body=BODY):
+    """One client, its final replies."""
+    codes = []
+    with Client(gatepost.address) as client:
+        client.hello()
+        for _ in range(messages):
+            for line in ENVELOPE:
+                client.command(line, 250)
+            client.command("DATA", 354)
+            client.send(body + b".\r\n")
+            codes.append(client.reply().code)
+        client.quit()
+    return codes
+
+
+def connections(backend):
+    """Those that were used for mail."""
+    return {event["id"] for event in backend.events("command")
+            if event["line"].startswith("MAIL")}
+
+
+def lines(backend):
+    return [line for line in backend.commands() if not line.startswith(("EHLO", "QUIT"))]
+
+
+def test_clients_share_a_connection():
+    with Backend() as backend, Edge(backend) as gatepost:
+        for _ in range(5):
+            assert deliver(gatepost, 2) == [250, 250]
+        assert len(connections(backend)) == 1
+        assert len(backend.messages()) == 10
+        # Each transaction but the first begins with RSET.
+        assert lines(backend)[:4] == ["MAIL FROM:<a@example.net>", "RCPT TO:<one@example.com>",
+                                      "DATA", "RSET"]
+        assert lines(backend).count("RSET") == 9
+        for message in backend.messages():
+            assert message["body"].endswith(BODY.replace(b"\r\n..", b"\r\n."))
+
+
+def test_clients_at_the_same_time_have_their_own():
+    with Backend() as backend, Edge(backend) as gatepost:
+        clients = [Client(gatepost.address) for _ in range(4)]
+        for client in clients:
+            client.hello()
+            for line in ENVELOPE:
+                client.command(line, 250)
+        for client in clients:
+            client.command("DATA", 354)
+            client.send(BODY + b".\r\n")
+            assert client.reply().code == 250
+            client.quit()
+        assert len(connections(backend)) == 4
+
+
+@pytest.mark.parametrize("settings", [{"identity": "proxy-v2"}, {"identity": "proxy-v1"},
+                                      {"hello": "client"}, {"mode": "never"}],
+                         ids=lambda settings: "-".join(settings.values()))
+def test_where_the_server_knows_the_client_nobody_else_follows(settings):
+    arguments = [] if "identity" not in settings else ["--proxy", settings["identity"][6:]]
+    with Backend(*arguments) as backend, Edge(backend, **settings) as gatepost:
+        for _ in range(3):
+            assert deliver(gatepost, 2) == [250, 250]
+        assert len(connections(backend)) == 3
+
+
+def test_limits():
+    with Backend() as backend, Edge(backend, messages=2) as gatepost:
+        assert deliver(gatepost, 5) == [250] * 5
+        assert len(connections(backend)) == 3
+    with Backend() as backend, Edge(backend, age="1s") as gatepost:
+        deliver(gatepost)
+        time.sleep(1.1)
+        deliver(gatepost, 2)
+        assert len(connections(backend)) == 2
+    with Backend() as backend, Edge(backend, idle=0) as gatepost:
+        for _ in range(3):
+            deliver(gatepost)
+        assert len(connections(backend)) == 3
+
+
+def test_what_a_client_gave_up_is_taken_back_before_the_next():
+    with Backend() as backend, Edge(backend) as gatepost:
+        with Client(gatepost.address) as client:
+            client.hello()
+            for line in ENVELOPE:
+                client.command(line, 250)
+            client.quit()
+        backend.wait_for("command", 6)  # EHLO and QUIT of the probe, EHLO, MAIL, RCPT, RSET
+        assert lines(backend)[-1] == "RSET"
+        deliver(gatepost)
+        [message] = backend.messages()
+        assert message["rcpt_to"] == ["one@example.com"]
+        assert len(connections(backend)) == 1
+
+
+@pytest.mark.parametrize("fault", ["rset:refuse-close", "rset:reset", "rset:stall", "rset:reply=451 no",
+                                   "rset:raw=250-x", "rset:garbage", "rset:reply=421 bye",
+                                   "mail:refuse-close", "rcpt:refuse-close", "data:refuse-close", "mail:reply=421 bye"])
+def test_connection_that_turns_out_to_be_dead_is_replaced(fault):
+    """Silently, before the dot: by a new connection to the same server."""
+    with Backend() as backend, Edge(backend) as gatepost:
+        assert deliver(gatepost) == [250]
+        backend.set_faults([fault + "@1"])
+        assert deliver(gatepost) == [250]
+        assert len(backend.messages()) == 2
+        assert len(connections(backend)) == 2
+
+
+def test_server_that_is_restarted_between_two_clients():
+    with Backend() as backend, Edge(backend) as gatepost:
+        assert deliver(gatepost) == [250]
+        backend.stop()
+        backend.start()
+        assert deliver(gatepost) == [250]
+
+
+# ---- BDAT
+
+
+@pytest.mark.parametrize("body", [b"", b".\r\n", b"..\r\n.\r\n", BODY, b"x" * 998 + b"\r\n",
+                                  (b"." + b"y" * 70 + b"\r\n") * 40000], ids=len)
+def test_message_by_bdat_is_the_message_by_data(body):
+    """Canonical in, canonical out: without the dots that only DATA needs."""
+    wire = b"Subject: b\r\n\r\n" + b"".join(
+        b"." + line if line.startswith(b".") else line for line in body.splitlines(True))
+    with Backend("--extensions", "PIPELINING,8BITMIME,CHUNKING") as backend, \
+            Edge(backend) as gatepost:
+        assert deliver(gatepost, 2, wire) == [250, 250]
+        for message in backend.messages():
+            assert message["body"].endswith(b"Subject: b\r\n\r\n" + body)
+        assert not backend.commands("DATA")
+        assert backend.commands("BDAT")[-1].endswith(" LAST")
+        assert backend.violations() == []
+
+
+@pytest.mark.parametrize("step", ["bdat", "bdat3", "dot"])
+@pytest.mark.parametrize("reply,code", [("451 4.3.0 later", 451), ("552 5.3.4 full", 552)])
+def test_chunk_that_is_refused(step, reply, code):
+    body = b"Subject: x\r\n\r\n" + (b"z" * 70 + b"\r\n") * 4000
+    with Backend("--extensions", "PIPELINING,CHUNKING") as backend, Edge(backend) as gatepost:
+        backend.set_faults([f"{step}:reply={reply}@1"])
+        assert deliver(gatepost, 2, body) == [code, 250]
+        assert len(backend.messages()) == 1
+        assert backend.violations() == []

@@ -1,0 +1,87 @@
+#include "backend/replay.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+static void assert_kept(const struct replay *replay, const char *text)
+{
+	assert_true(replay->is_whole);
+	assert_true(str_eq(buf_view(&replay->bytes), str_from(text)));
+}
+
+static void test_what_fits_is_kept(void **state)
+{
+	struct replay_budget budget = { .max = 100 };
+	struct replay replay;
+
+	(void)state;
+	replay_init(&replay, &budget);
+	replay_begin(&replay, 10);
+	replay_add(&replay, STR("01234"));
+	replay_add(&replay, STR(""));
+	replay_add(&replay, STR("56789"));
+	assert_kept(&replay, "0123456789");
+	assert_int_equal(budget.used, 10);
+	replay_begin(&replay, 10);
+	assert_kept(&replay, "");
+	assert_int_equal(budget.used, 0);
+}
+
+/* A part would be of no use, and what comes behind it neither. */
+static void test_what_does_not_fit_drops_all(void **state)
+{
+	struct replay_budget budget = { .max = 100 };
+	struct replay replay;
+
+	(void)state;
+	replay_init(&replay, &budget);
+	replay_begin(&replay, 10);
+	replay_add(&replay, STR("0123456789"));
+	replay_add(&replay, STR("x"));
+	assert_false(replay.is_whole);
+	assert_int_equal(budget.used, 0);
+	replay_add(&replay, STR("y"));
+	assert_false(replay.is_whole);
+	assert_int_equal(budget.used, 0);
+	replay_begin(&replay, 0);
+	assert_true(replay.is_whole);
+}
+
+static void test_all_together_are_bounded(void **state)
+{
+	struct replay_budget budget = { .max = 15 };
+	struct replay one, two;
+
+	(void)state;
+	replay_init(&one, &budget);
+	replay_init(&two, &budget);
+	replay_begin(&one, 10);
+	replay_begin(&two, 10);
+	replay_add(&one, STR("0123456789"));
+	replay_add(&two, STR("01234"));
+	assert_kept(&two, "01234");
+	replay_add(&two, STR("5"));
+	assert_false(two.is_whole);
+	assert_kept(&one, "0123456789");
+	assert_int_equal(budget.used, 10);
+	/* What one gives back another may use. */
+	replay_begin(&one, 10);
+	replay_begin(&two, 15);
+	replay_add(&two, STR("012345678901234"));
+	assert_kept(&two, "012345678901234");
+	replay_begin(&two, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_what_fits_is_kept),
+		cmocka_unit_test(test_what_does_not_fit_drops_all),
+		cmocka_unit_test(test_all_together_are_bounded),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
