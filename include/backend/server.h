@@ -4,8 +4,8 @@
  * Health. Whoever talks to a server says how it went: server_note(), server_learn(). A server that
  * fails is *avoided* for SERVER_AVOIDED_MS: it comes after the others. After `health.fall` failures
  * without a success between them it is *down*, for a time that doubles from outage to outage. Then
- * it is *probing*: one connection (a client's or that of a probe) is let through, and its outcome
- * decides. `health.rise` successes bring it up again, and its weight grows over
+ * it is *probing*: one connection is let through, that of a probe, or a client's where nobody probes
+ * it, and its outcome decides. `health.rise` successes bring it up again, and its weight grows over
  * `health.slow_start`. Avoided and down only mean "after all others": when no other server is left
  * it is tried all the same (backend/backend.h).
  *
@@ -33,7 +33,8 @@
 #define SERVER_DOWN_MAX_MS 300000
 /* A server that was up for so long has its next outage counted as the first. */
 #define SERVER_STEADY_MS 300000
-/* When nobody has told how the one trial connection went, another is let through. */
+/* When nobody has told how the one trial connection went, another is let through; so it is when the
+ * probe that should be the trial does not come. */
 #define SERVER_TRIAL_MS 60000
 #define SERVER_ADDRESSES_MAX 16
 /* Weights are counted in hundredths, for slow start. */
@@ -98,6 +99,11 @@ struct server {
 
 	struct server_target targets[SERVER_ADDRESSES_MAX];
 	unsigned target_count, next_target;
+
+	/* Who probes it: told when a probe may be due earlier than it was (server_next_probe_ms()), from
+	 * inside of server_note(). NULL: nobody does. */
+	void (*probe_due)(void *ctx);
+	void *probe_ctx;
 
 	struct server_health health;
 	int64_t turn;         /* of roundrobin */

@@ -16,6 +16,7 @@
 #define SLOW_START_MIN 10
 /* How soon the next probe comes, while successes are counted or an address is waited for. */
 #define SOON_MS 2000
+#define AVOIDED_PROBE_MS (SERVER_AVOIDED_MS / 2)
 #define OUTAGES_COUNTED 6 /* doubling ends at SERVER_DOWN_MAX_MS anyway */
 
 static const struct {
@@ -52,6 +53,12 @@ static uint64_t down_ms(const struct server *server)
 	return ms + ms / 32 * (server->index % 8);
 }
 
+static void want_probe(const struct server *server)
+{
+	if (server->probe_due != NULL)
+		server->probe_due(server->probe_ctx);
+}
+
 static void put_down(struct server *server, uint64_t now_ms)
 {
 	struct server_health *health = &server->health;
@@ -62,6 +69,7 @@ static void put_down(struct server *server, uint64_t now_ms)
 		health->outages++;
 	health->retry_ms = now_ms + down_ms(server);
 	memset(health->slices, 0, sizeof(health->slices));
+	want_probe(server);
 }
 
 static void go_down(struct server *server, enum server_event event, uint64_t now_ms)
@@ -186,6 +194,8 @@ static void note_failure(struct server *server, enum server_event event, uint64_
 		health->avoided_until_ms = now_ms + SERVER_AVOIDED_MS;
 		if (++health->failures >= settings_of(server)->fall)
 			go_down(server, event, now_ms);
+		else
+			want_probe(server);
 		break;
 	}
 }
@@ -220,6 +230,15 @@ void server_begin_trial(struct server *server, uint64_t now_ms)
 	health->retry_ms = now_ms + SERVER_TRIAL_MS;
 }
 
+/* With a probe the trial costs no client anything. */
+static uint64_t trial_ms(const struct server *server)
+{
+	const struct server_health *health = &server->health;
+	bool is_for_probe = health->state == SERVER_DOWN && server->probe_due != NULL;
+
+	return health->retry_ms + (is_for_probe ? SERVER_TRIAL_MS : 0);
+}
+
 bool server_is_usable(const struct server *server, uint64_t now_ms)
 {
 	const struct server_health *health = &server->health;
@@ -228,7 +247,7 @@ bool server_is_usable(const struct server *server, uint64_t now_ms)
 		return false;
 	if (health->state == SERVER_UP)
 		return health->avoided_until_ms <= now_ms;
-	return health->retry_ms <= now_ms;
+	return trial_ms(server) <= now_ms;
 }
 
 uint64_t server_weight(const struct server *server, uint64_t now_ms)
@@ -250,7 +269,9 @@ uint64_t server_next_probe_ms(const struct server *server, uint64_t interval_ms,
 	const struct server_health *health = &server->health;
 	uint64_t ms = interval_ms;
 
-	if (health->state != SERVER_UP && health->retry_ms > now_ms)
+	if (health->state == SERVER_UP && health->avoided_until_ms > now_ms)
+		ms = AVOIDED_PROBE_MS; /* before the next client finds it dead */
+	else if (health->state != SERVER_UP && health->retry_ms > now_ms)
 		ms = health->retry_ms - now_ms;
 	else if (health->state != SERVER_UP || !server_has_address(server))
 		ms = SOON_MS;

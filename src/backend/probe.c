@@ -23,12 +23,28 @@ struct probes {
 	struct probe *items;
 };
 
+static void plan_next(struct probe *probe)
+{
+	const struct backend_env *env = probe->probes->env;
+
+	timer_set(&probe->timer,
+		server_next_probe_ms(probe->server, env->timeouts->probe, loop_now_ms(env->loop)));
+}
+
+/* Somebody has found that the server fails. */
+static void on_probe_due(void *ctx)
+{
+	struct probe *probe = ctx;
+
+	if (probe->link == NULL && probe->has_run)
+		plan_next(probe);
+}
+
 static void rest(struct probe *probe)
 {
 	struct probes *probes = probe->probes;
 
-	timer_set(&probe->timer, server_next_probe_ms(probe->server, probes->env->timeouts->probe,
-					 loop_now_ms(probes->env->loop)));
+	plan_next(probe);
 	if (!probe->has_run && --probes->outstanding == 0)
 		probes->first_round(probes->ctx);
 	probe->has_run = true;
@@ -111,6 +127,8 @@ static void add(struct probes *probes, struct backend *backend, struct server *s
 	probe->server = server;
 	timer_init(&probe->timer, probes->env->loop, begin, probe);
 	timer_set(&probe->timer, 0);
+	server->probe_due = on_probe_due;
+	server->probe_ctx = probe;
 }
 
 struct probes *probes_new(const struct backend_env *env, struct backend *backends, size_t count,
@@ -137,6 +155,7 @@ void probes_free(struct probes **freed)
 	for (size_t i = 0; i < probes->count; i++) {
 		link_close(&probes->items[i].link);
 		timer_stop(&probes->items[i].timer);
+		probes->items[i].server->probe_due = NULL;
 	}
 	free(probes->items);
 	free(probes);

@@ -607,8 +607,7 @@ const struct conf_field timeouts_fields[] = {
 		.dflt = "60s",
 		.min = 1000,
 		.max = HOUR_MS,
-		.help = "How often each server is asked for its extensions (EHLO), which is what "
-			"we "
-			"can offer to clients." },
+		.help = "How often each server is probed: asked for its extensions (EHLO), which is "
+			"what we can offer to clients. Sooner when it fails or was down." },
 	CONF_END,
 };

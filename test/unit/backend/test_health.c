@@ -135,6 +135,32 @@ static void test_one_trial_at_a_time(void **state)
 	assert_state(SERVER_PROBING);
 }
 
+static void poke(void *ctx)
+{
+	(*(unsigned *)ctx)++;
+}
+
+/* Where there are probes, one of them is the trial; if it does not come, a client's. */
+static void test_the_trial_is_a_probe(void **state)
+{
+	unsigned pokes = 0;
+
+	(void)state;
+	server->probe_due = poke;
+	server->probe_ctx = &pokes;
+	note(SERVER_CONNECT_FAILED, 3, 1000);
+	assert_int_equal(pokes, 3);
+	uint64_t due = server->health.retry_ms;
+	assert_false(server_is_usable(server, due));
+	assert_false(server_is_usable(server, due + SERVER_TRIAL_MS - 1));
+	assert_true(server_is_usable(server, due + SERVER_TRIAL_MS));
+	server_begin_trial(server, due);
+	assert_state(SERVER_PROBING);
+	note(SERVER_CONNECT_FAILED, 1, due);
+	assert_int_equal(pokes, 4);
+	assert_state(SERVER_DOWN);
+}
+
 static void test_outages_grow(void **state)
 {
 	static const uint64_t lasts[] = { 10000, 20000, 40000, 80000, 160000, 300000, 300000,
@@ -328,7 +354,8 @@ static void test_when_a_probe_is_due(void **state)
 	(void)state;
 	assert_int_equal(server_next_probe_ms(server, 60000, 1000), 60000);
 	note(SERVER_CONNECT_FAILED, 1, 1000);
-	assert_int_equal(server_next_probe_ms(server, 60000, 1000), 60000);
+	assert_int_equal(server_next_probe_ms(server, 60000, 1000), SERVER_AVOIDED_MS / 2);
+	assert_int_equal(server_next_probe_ms(server, 60000, 1000 + SERVER_AVOIDED_MS), 60000);
 	note(SERVER_CONNECT_FAILED, 2, 1000);
 	assert_int_equal(server_next_probe_ms(server, 60000, 1000), SERVER_DOWN_MS);
 	assert_int_equal(server_next_probe_ms(server, 60000, 5000), SERVER_DOWN_MS - 4000);
@@ -349,6 +376,7 @@ int main(void)
 		TEST(test_a_greeting_between_failures),
 		TEST(test_failures_while_down),
 		TEST(test_one_trial_at_a_time),
+		TEST(test_the_trial_is_a_probe),
 		TEST(test_outages_grow),
 		TEST(test_jitter),
 		TEST(test_rise),
