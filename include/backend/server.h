@@ -145,6 +145,9 @@ bool server_has_address(const struct server *server);
 /* The next of its addresses, in turn; those that failed a moment ago come last. False: it has none,
  * or is a unix socket. */
 bool server_address(struct server *server, uint64_t now_ms, struct endpoint *out);
+/* Is a connection to this address still one to it? Not when its name has led elsewhere since. Of a
+ * unix socket: yes. */
+bool server_is_at(const struct server *server, const struct endpoint *address);
 /* One of its addresses could not be connected to. */
 void server_address_failed(struct server *server, const struct endpoint *address, uint64_t now_ms);
 /* What the name has led to; those of listeners of ours are left out (backend_guard()), unless there

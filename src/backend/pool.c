@@ -95,6 +95,12 @@ static bool is_silent(const struct link *link)
 	return smtp_client_is_quiet(&link->client) && !stream_has_input(&link->stream);
 }
 
+/* The name of the server may have led elsewhere since. */
+static bool is_current(const struct link *link)
+{
+	return server_is_at(link->server, &link->connector.address);
+}
+
 struct link *pool_take(struct server *server, const struct link_port *owner, void *ctx)
 {
 	struct link *link, *next;
@@ -104,7 +110,7 @@ struct link *pool_take(struct server *server, const struct link_port *owner, voi
 		if (!link->is_idle)
 			continue;
 		leave_pool(link);
-		if (is_silent(link)) {
+		if (is_silent(link) && is_current(link)) {
 			link_hand_over(link, owner, ctx);
 			return link;
 		}

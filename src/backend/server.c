@@ -78,6 +78,14 @@ static struct server_target *find_target(struct server *server, const struct end
 	return NULL;
 }
 
+bool server_is_at(const struct server *server, const struct endpoint *address)
+{
+	for (unsigned i = 0; i < server->target_count; i++)
+		if (is_same(&server->targets[i].endpoint, address))
+			return true;
+	return server_is_unix(server);
+}
+
 void server_address_failed(struct server *server, const struct endpoint *address, uint64_t now_ms)
 {
 	struct server_target *target = find_target(server, address);

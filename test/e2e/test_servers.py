@@ -207,7 +207,7 @@ def test_name_leads_elsewhere_later(pair):
 def test_addresses_of_a_name_are_used_in_turn_and_dead_ones_cost_nothing(pair):
     first, second = pair
     with NameServer({}, {"mta.test": ["127.0.0.1", "127.0.0.2", "::1"]}) as dns:
-        with Gatepost(config([f"mta.test:{first.port}"],
+        with Gatepost(config([f"mta.test:{first.port}"], reuse={"mode": "never"},
                              dns={"servers": [dns.address]})) as gatepost:
             for _ in range(6):
                 assert send_one(gatepost).code == 250

@@ -129,8 +129,12 @@ static void test_other_addresses(void **state)
 	assert_false(set("192.0.2.2 192.0.2.1"));
 	assert_false(set("192.0.2.2 192.0.2.1 192.0.2.1"));
 	assert_true(set("192.0.2.2"));
+	struct endpoint second = endpoint("192.0.2.2:25"), third = endpoint("192.0.2.3:25");
+	assert_true(server_is_at(server, &second));
 	assert_true(set("192.0.2.3"));
 	assert_next(0, "192.0.2.3:25");
+	assert_false(server_is_at(server, &second));
+	assert_true(server_is_at(server, &third));
 	assert_true(
 		set("192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.4 192.0.2.5 192.0.2.6 192.0.2.7 "
 		    "192.0.2.8 192.0.2.9 192.0.2.10 192.0.2.11 192.0.2.12 192.0.2.13 192.0.2.14 "
