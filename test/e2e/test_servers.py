@@ -149,6 +149,18 @@ def test_who_leaves_the_queue_leaves_nothing():
                     last.quit()
 
 
+def test_stop_while_somebody_waits():
+    with Backend() as backend:
+        servers = [{"address": local(backend), "max_connections": 1}]
+        settings = config(servers, timeouts={"backend_queue": "60s"})
+        with Gatepost(settings) as gatepost:
+            gatepost.wait_idle()
+            with begin(gatepost) as first, begin(gatepost) as waiting:
+                first.expect(250)
+                assert waiting.is_silent(0.2)
+                gatepost.stop(timeout=30)
+
+
 def test_no_queue():
     with Backend() as backend:
         servers = [{"address": local(backend), "max_connections": 1}]
@@ -289,6 +301,19 @@ def test_down_and_up():
             first.start()
             gatepost.wait_log("server_up", timeout=30, server=local(first))
             assert len(gatepost.log_records("server_down")) == 1
+
+
+def test_one_client_finds_out_for_all():
+    """Probes come by themselves then, although they are rare otherwise (1h)."""
+    with Backend() as first, Backend() as second:
+        with Gatepost(config([local(first), local(second)])) as gatepost:
+            gatepost.wait_idle()
+            first.kill()
+            assert send_one(gatepost).code == 250
+            gatepost.wait_log("server_down", timeout=25)
+            assert send_one(gatepost).code == 250
+            failed = gatepost.log_records("backend_failed")
+            assert [bool(record["uuid"]) for record in failed] == [True, False, False]
 
 
 def test_all_down_are_tried_all_the_same():
