@@ -36,10 +36,11 @@ enum link_state {
 
 /* What went wrong; each has its answer to a client whose message cannot be saved any more. */
 enum link_fault {
-	LINK_UNREACHABLE, /* connect has failed */
-	LINK_REFUSED,     /* banner, EHLO, STARTTLS, or what the backend must have and has not */
-	LINK_CLOSED,      /* by the server */
-	LINK_STALLED,     /* a deadline has passed */
+	LINK_UNREACHABLE,    /* connect has failed */
+	LINK_REFUSED,        /* banner, EHLO, STARTTLS, or what the backend must have and has not */
+	LINK_CLIENT_REFUSED, /* not us, but the client that XCLIENT names: see `said` */
+	LINK_CLOSED,         /* by the server */
+	LINK_STALLED,        /* a deadline has passed */
 	LINK_OUT_OF_PROTOCOL,
 };
 
@@ -48,7 +49,8 @@ struct link_loss {
 	enum server_event event; /* what it says of the server */
 	const char *step;        /* "connect", "TLS", "banner", "MAIL", …, "idle" */
 	const char *why;
-	const struct smtp_reply *said; /* a reply that nobody had asked for; else NULL */
+	/* A reply that nobody had asked for, or the refusal of the client; else NULL. */
+	const struct smtp_reply *said;
 };
 
 struct link_port {
@@ -91,9 +93,11 @@ struct link {
 	bool is_probe; /* not one of the server's max_connections */
 	struct timer deadline;
 	uint64_t answer_by_ms; /* no step goes beyond it; 0: no such limit */
-	bool tls_is_due;       /* STARTTLS was answered 220 */
-	bool avoids_tls;       /* it has failed, and may be done without */
-	bool watches_progress; /* the deadline is moved while output moves */
+	bool is_clients;       /* XCLIENT was answered 220: it is the client's session */
+	struct xclient_identity *identity; /* while XCLIENT is under way */
+	bool tls_is_due;                   /* STARTTLS was answered 220 */
+	bool avoids_tls;                   /* it has failed, and may be done without */
+	bool watches_progress;             /* the deadline is moved while output moves */
 	uint64_t written_at_deadline;
 };
 

@@ -13,7 +13,21 @@
 #include "base/str.h"
 #include "conf/schema.h"
 
-enum identity { IDENTITY_NONE, IDENTITY_PROXY_V1, IDENTITY_PROXY_V2 };
+enum identity {
+	IDENTITY_NONE,
+	IDENTITY_PROXY_V1,
+	IDENTITY_PROXY_V2,
+	IDENTITY_XCLIENT,
+	IDENTITY_XFORWARD,
+	IDENTITY_LOCAL_XCLIENT,
+};
+/* What a PROXY header of version 2 says besides the addresses; words of `proxy_tlvs`. */
+enum proxy_tlv_word {
+	PROXY_TLV_WORD_AUTHORITY,
+	PROXY_TLV_WORD_SSL,
+	PROXY_TLV_WORD_UNIQUE_ID,
+	PROXY_TLV_WORD_CRC32C,
+};
 enum backend_hello { BACKEND_HELLO_OWN, BACKEND_HELLO_CLIENT };
 /* Whether a message goes to servers that offer CHUNKING by BDAT. */
 enum chunking { CHUNKING_AUTO, CHUNKING_OFF };
@@ -67,10 +81,12 @@ enum health_check { HEALTH_CHECK_EHLO, HEALTH_CHECK_BANNER, HEALTH_CHECK_CONNECT
 
 struct backend_settings {
 	struct str name;
-	struct conf_list servers; /* of struct server_settings */
-	int balance;              /* enum balance */
-	int identity;             /* enum identity */
-	int hello;                /* enum backend_hello */
+	struct conf_list servers;    /* of struct server_settings */
+	int balance;                 /* enum balance */
+	int identity;                /* enum identity */
+	bool identity_required;      /* no mail through a server that does not take it */
+	struct conf_list proxy_tlvs; /* of int: enum proxy_tlv_word */
+	int hello;                   /* enum backend_hello */
 	struct backend_tls_settings tls;
 	struct health_settings health;
 	uint64_t queue; /* sessions that may wait for a connection */

@@ -19,11 +19,11 @@
 #include "base/ipaddr.h"
 #include "base/str.h"
 
-#define PROXY_V1_MAX 107                       /* longest line, CR LF included */
-#define PROXY_V2_FIXED 16                      /* signature, command, family, length */
-#define PROXY_LENGTH_MAX 4096                  /* of the v2 length field; longer is refused */
+#define PROXY_V1_MAX 107      /* longest line, CR LF included */
+#define PROXY_V2_FIXED 16     /* signature, command, family, length */
+#define PROXY_LENGTH_MAX 4096 /* of the v2 length field; longer is refused */
 #define PROXY_HEADER_MAX (PROXY_V2_FIXED + PROXY_LENGTH_MAX)
-#define PROXY_TLV_MAX 64                       /* TLVs kept of one header; further ones are skipped */
+#define PROXY_TLV_MAX 64 /* TLVs kept of one header; further ones are skipped */
 
 enum proxy_command { PROXY_COMMAND_LOCAL, PROXY_COMMAND_PROXY };
 
@@ -51,7 +51,7 @@ enum proxy_error {
  * certificate bit is set (proxy_ssl_has_valid_certificate). Texts are empty when absent. */
 struct proxy_ssl {
 	bool present;
-	uint8_t client; /* bits: 1 TLS used, 2 certificate on this connection, 4 in this session */
+	uint8_t client;  /* bits: 1 TLS used, 2 certificate on this connection, 4 in this session */
 	uint32_t verify; /* X.509 verify result, 0 = fine */
 	struct str version, cn, cipher, sig_alg, key_alg, group, sig_scheme, client_cert;
 };
@@ -113,6 +113,18 @@ size_t proxy_v1_print(const struct endpoint *source, const struct endpoint *dest
 	char out[PROXY_V1_MAX + 1]);
 size_t proxy_v2_print(const struct endpoint *source, const struct endpoint *destination,
 	char out[PROXY_V2_FIXED + 36]);
+/*
+ * The same with TLVs: each that is set goes in, in this order, as long as the header stays within
+ * PROXY_V2_SENT_MAX bytes: Exim takes no more (Postfix 536). One that does not fit is left out.
+ */
+#define PROXY_V2_SENT_MAX 232
+struct proxy_v2_tlvs {
+	bool crc32c;                     /* comes last, is always given its room */
+	struct str authority, unique_id; /* empty: left out */
+	const struct proxy_ssl *ssl;     /* version, cipher and cn of it; NULL: left out */
+};
+size_t proxy_v2_print_tlvs(const struct endpoint *source, const struct endpoint *destination,
+	const struct proxy_v2_tlvs *tlvs, char out[PROXY_V2_SENT_MAX]);
 /* The LOCAL header of our own probes: 16 bytes. */
 size_t proxy_v2_print_local(char out[PROXY_V2_FIXED]);
 

@@ -211,6 +211,11 @@ static void on_lost(void *ctx, const struct link_loss *loss)
 		forward->choice = (struct server_choice){ 0 };
 		return;
 	}
+	/* What another server has accepted this one does not refuse: it is passed over. */
+	if (loss->fault == LINK_CLIENT_REFUSED && forward->replays_due == 0) {
+		envelope_client_refused(forward, loss->said);
+		return;
+	}
 	if (is_refused) {
 		log_failed(forward, "message", "refused in the middle of the message");
 		forward_judge(forward, SMTP_CLIENT_DOT, loss->said, &verdict);

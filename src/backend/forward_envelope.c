@@ -2,13 +2,14 @@
  * The envelope at a server: its commands in their order, as many at a time as the server takes, and
  * what its answers mean. To a second server everything is put again that the first has accepted.
  */
+#include "backend/identity.h"
 #include "base/assert.h"
 #include "forward_priv.h"
 #include "proto/smtp_params.h"
 
 void envelope_begin(struct forward *forward)
 {
-	forward->reset_is_due = false;
+	forward->reset_is_due = forward->identity_is_due = forward->identity_is_said = false;
 	forward->mail_is_sent = forward->candidate_is_sent = forward->data_is_sent = false;
 	forward->data_is_accepted = forward->dot_is_sent = forward->mail_is_refused = false;
 	forward->replays_sent = forward->replays_answered = 0;
@@ -57,6 +58,15 @@ static bool send_recipient(struct forward *forward)
 	return false;
 }
 
+/* Before every MAIL, in as many commands as it takes. */
+static void send_identity(struct forward *forward)
+{
+	struct xclient_identity identity;
+
+	identity_of(forward->connection, &identity);
+	forward->identity_is_due = !smtp_client_xforward(&forward->link->client, &identity);
+}
+
 /* The next command that can be sent; false when there is none. */
 static bool send_next(struct forward *forward)
 {
@@ -65,6 +75,10 @@ static bool send_next(struct forward *forward)
 	if (forward->reset_is_due) {
 		forward->reset_is_due = false;
 		smtp_client_rset(client);
+		return true;
+	}
+	if (forward->identity_is_due) {
+		send_identity(forward);
 		return true;
 	}
 	if (!forward->mail_is_sent) {
@@ -96,6 +110,18 @@ static bool takes_chunks(const struct forward *forward)
 	       (forward->link->client.capabilities.extensions & needed) == needed;
 }
 
+/* What depends on what this server offers. */
+static void begin_at_server(struct forward *forward)
+{
+	const struct smtp_client *client = &forward->link->client;
+
+	forward->is_chunked = takes_chunks(forward);
+	if (!forward->identity_is_said)
+		forward->identity_is_due = identity_is_xforward(forward->destination->settings) &&
+					   client->capabilities.xforward != 0;
+	forward->identity_is_said = true;
+}
+
 /* Does the client, or a message that was begun elsewhere, wait for this server? */
 static bool is_needed(const struct forward *forward)
 {
@@ -118,7 +144,7 @@ void envelope_pump(struct forward *forward)
 		return;
 	}
 	if (!forward->mail_is_sent)
-		forward->is_chunked = takes_chunks(forward);
+		begin_at_server(forward);
 	while (smtp_client_can_send(&link->client) && send_next(forward))
 		has_sent = true;
 	/* Only what we send begins a deadline: a server cannot stretch it by dribbling. */
@@ -144,6 +170,14 @@ void envelope_answer_mail_refusal(struct forward *forward)
 
 	forward_judge(forward, SMTP_CLIENT_MAIL, &forward->mail_refusal, &refusal);
 	forward_answer(forward, &refusal.answer);
+}
+
+/* The server's policy refuses the client, whatever the sender. */
+void envelope_client_refused(struct forward *forward, const struct smtp_reply *reply)
+{
+	keep_mail_refusal(forward, reply);
+	if (forward->want == WANT_RECIPIENT)
+		envelope_answer_mail_refusal(forward);
 }
 
 static void mail_answered(struct forward *forward, const struct smtp_reply *reply)
@@ -215,6 +249,14 @@ static void data_answered(struct forward *forward, const struct smtp_reply *repl
 		forward_answer(forward, &verdict.answer);
 }
 
+static void identity_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	if (reply->code == 250 || !forward->destination->settings->identity_required)
+		return;
+	forward_alarm(forward, SMTP_CLIENT_XFORWARD, reply);
+	forward_server_lost(forward, "XFORWARD refused", SERVER_PROTOCOL);
+}
+
 void envelope_answered(
 	struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply)
 {
@@ -231,6 +273,9 @@ void envelope_answered(
 	case SMTP_CLIENT_RSET:
 		if (reply->code != 250)
 			forward_server_lost(forward, "RSET refused", SERVER_PROTOCOL);
+		break;
+	case SMTP_CLIENT_XFORWARD:
+		identity_answered(forward, reply);
 		break;
 	default:
 		ASSERT(!"an answer to nothing that is sent here");

@@ -34,6 +34,7 @@ struct forward {
 	/* What this server has of the transaction. */
 	bool was_idle; /* the connection served an earlier transaction */
 	bool reset_is_due;
+	bool identity_is_due, identity_is_said; /* XFORWARD */
 	bool mail_is_sent, candidate_is_sent, data_is_sent;
 	bool data_is_accepted; /* 354 has come */
 	bool dot_is_sent;
@@ -89,6 +90,7 @@ void envelope_begin(struct forward *forward);
 /* Sends what can be sent now. */
 void envelope_pump(struct forward *forward);
 void envelope_answer_mail_refusal(struct forward *forward);
+void envelope_client_refused(struct forward *forward, const struct smtp_reply *reply);
 void envelope_answered(
 	struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply);
 

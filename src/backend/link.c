@@ -38,6 +38,7 @@ static void free_later(void *object)
 
 	timer_stop(&link->deadline);
 	smtp_client_free(&link->client);
+	free(link->identity);
 	free(link);
 }
 
@@ -64,6 +65,8 @@ const char *link_step_word(const struct link *link)
 
 static enum server_event event_of(const struct link *link, enum link_fault fault)
 {
+	if (fault == LINK_CLIENT_REFUSED)
+		return SERVER_OK;
 	if (link->state == LINK_CONNECTING || link->state == LINK_HANDSHAKE)
 		return SERVER_CONNECT_FAILED;
 	if (link->state == LINK_GREETING)
@@ -91,11 +94,17 @@ void link_fail(struct link *link, enum link_fault fault, const char *why)
 	tell_lost(link, fault, why, NULL);
 }
 
+void link_refused(struct link *link, const struct smtp_reply *reply)
+{
+	tell_lost(link, LINK_CLIENT_REFUSED, "client refused", reply);
+}
+
 enum reply_id link_fault_reply(enum link_fault fault)
 {
 	switch (fault) {
 	case LINK_UNREACHABLE:
 	case LINK_REFUSED:
+	case LINK_CLIENT_REFUSED:
 		return REPLY_NO_BACKEND;
 	case LINK_CLOSED:
 		return REPLY_BACKEND_LOST;
@@ -169,8 +178,10 @@ static bool is_about_tls(const struct link *link)
 		return true;
 	if (link->state != LINK_GREETING || smtp_client_pending(&link->client) == 0)
 		return false;
+	if (smtp_client_step(&link->client) == SMTP_CLIENT_STARTTLS)
+		return true;
 	/* With TLS 1.3 a server refuses our certificate only after the handshake. */
-	return link->is_tls || smtp_client_step(&link->client) == SMTP_CLIENT_STARTTLS;
+	return link->is_tls && !link->client.is_ready && !link->is_clients;
 }
 
 /* The connection broke off, or fell silent. */
@@ -343,6 +354,7 @@ static void connected(void *ctx, int fd, const struct err *err)
 	stream_init(&link->stream, link->env->loop, fd, SMTP_CLIENT_INPUT_MAX, LINK_OUT_MAX,
 		&stream_events, link);
 	smtp_client_free(&link->client); /* of a connection before this one */
+	link->is_clients = false;
 	smtp_client_init(&link->client, link_hello_name(link), &client_port, link);
 	link_send_identity(link);
 	link->is_tls = link->tls_is_due = false;

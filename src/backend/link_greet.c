@@ -2,12 +2,15 @@
  * From the connection to ready: who the client is, STARTTLS where it is due, and what the server
  * offers.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "backend/backend_tls.h"
+#include "backend/identity.h"
 #include "base/log.h"
+#include "base/xalloc.h"
 #include "link_priv.h"
-#include "proto/proxy.h"
 #include "proto/smtp_params.h"
 
 /* ---- Who the client is ------------------------------------------------------------------------ */
@@ -23,41 +26,27 @@ static struct endpoint own_address(int fd)
 	return own;
 }
 
-/* A probe is nobody's: version 2 can say that, version 1 has no form for it that all take. */
-static size_t print_own(const struct link *link, char header[PROXY_V1_MAX + 1])
-{
-	struct endpoint own = own_address(link->stream.fd);
-
-	if (link->backend->settings->identity == IDENTITY_PROXY_V1)
-		return proxy_v1_print(&own, &link->connector.address, header);
-	return proxy_v2_print_local(header);
-}
-
-static size_t print_client(const struct link *link, char header[PROXY_V1_MAX + 1])
-{
-	const struct endpoint *client = &link->connection->remote.address;
-	const struct endpoint *local = &link->connection->local.address;
-
-	if (link->backend->settings->identity == IDENTITY_PROXY_V1)
-		return proxy_v1_print(client, local, header);
-	return proxy_v2_print(client, local, header);
-}
-
 /* Before anything else, and nothing else in the same write (proxy-protocol.txt section 2). */
 void link_send_identity(struct link *link)
 {
-	char header[PROXY_V1_MAX + 1];
+	struct endpoint own =
+		link->is_probe ? own_address(link->stream.fd) : (struct endpoint){ 0 };
+	char header[PROXY_V2_SENT_MAX];
+	size_t n = identity_header(
+		link->backend->settings, link->connection, &own, &link->connector.address, header);
 
-	if (link->backend->settings->identity == IDENTITY_NONE)
+	if (n == 0)
 		return;
-	size_t n = link->connection ? print_client(link, header) : print_own(link, header);
 	stream_write(&link->stream, str_make(header, n));
 	stream_flush(&link->stream);
 }
 
+/* The session is the client's once XCLIENT has said so, and its name belongs to it. */
 struct str link_hello_name(const struct link *link)
 {
-	if (link->connection == NULL || link->backend->settings->hello != BACKEND_HELLO_CLIENT)
+	bool is_own = link->backend->settings->hello != BACKEND_HELLO_CLIENT && !link->is_clients;
+
+	if (link->connection == NULL || is_own)
 		return link->env->hostname;
 	struct str client = link->connection->hello.host;
 	if (smtp_is_host_name(client, false) || smtp_is_address_literal(client))
@@ -96,8 +85,66 @@ static void ready(struct link *link)
 	link->port->ready(link->ctx);
 }
 
+static void alarm_identity(const struct link *link, const char *why)
+{
+	LOG(IDENTITY_REFUSED, log_text("uuid", link->connection ? link->connection->uuid : NULL),
+		log_str("backend", link->backend->settings->name),
+		log_text("server", link->server->name),
+		log_text("identity", identity_words[link->backend->settings->identity]),
+		log_text("reply", why));
+}
+
+/* EHLO is answered, and TLS is settled. */
+static void introduce(struct link *link)
+{
+	const struct backend_settings *settings = link->backend->settings;
+	bool is_offered = identity_is_offered(settings, &link->client.capabilities);
+
+	if (!is_offered && !link->is_clients) {
+		alarm_identity(link, "not offered");
+		if (settings->identity_required) {
+			link_fail(link, LINK_REFUSED, "identity not offered");
+			return;
+		}
+	} else if (identity_is_xclient(settings) && !link->is_probe && !link->is_clients) {
+		free(link->identity); /* of a connection before this one */
+		link->identity = xcalloc(1, sizeof(*link->identity));
+		identity_of(link->connection, link->identity);
+		if (smtp_client_xclient(&link->client, link->identity))
+			return;
+	}
+	ready(link);
+}
+
+/* What is about us: the right to say it, its form, its place. */
+static bool is_our_fault(const struct smtp_reply *reply)
+{
+	return reply->code == 501 || reply->code == 502 || reply->code == 503 || reply->code == 550;
+}
+
+/* Other refusals are the server's policy, and meant for the client. */
+static void xclient_answered(struct link *link, const struct smtp_reply *reply)
+{
+	char why[128];
+
+	if (reply->code == 220) {
+		link->is_clients = true;
+		smtp_client_hello_again(&link->client, link_hello_name(link));
+	} else if (smtp_reply_class(reply) >= 4 && reply->code != 421 && !is_our_fault(reply)) {
+		link_refused(link, reply);
+	} else {
+		snprintf(why, sizeof(why), "%d %.*s", reply->code, STR_ARG(reply->text));
+		alarm_identity(link, why);
+		link_fail(link, LINK_REFUSED, "XCLIENT refused");
+	}
+}
+
 static void greeted(struct link *link, const struct smtp_reply *reply)
 {
+	if (link->client.is_ready && link->is_clients) {
+		introduce(link);
+		return;
+	}
 	if (!link->client.is_ready) {
 		link_fail(link, LINK_REFUSED,
 			smtp_reply_class(reply) == 4 ? "refused for now" : "refused");
@@ -106,11 +153,11 @@ static void greeted(struct link *link, const struct smtp_reply *reply)
 	switch (backend_tls_step(
 		link->backend, &link->client.capabilities, link->is_tls || link->avoids_tls)) {
 	case TLS_STEP_NONE:
-		ready(link);
+		introduce(link);
 		break;
 	case TLS_STEP_PLAINTEXT:
 		link_log_fallback(link, "STARTTLS not offered");
-		ready(link);
+		introduce(link);
 		break;
 	case TLS_STEP_STARTTLS:
 		smtp_client_starttls(&link->client);
@@ -130,7 +177,7 @@ static void starttls_answered(struct link *link, const struct smtp_reply *reply)
 		link_tls_failed(link, "STARTTLS refused");
 	} else if (backend_tls_failed(link->backend) == TLS_STEP_PLAINTEXT) {
 		link_log_fallback(link, "STARTTLS refused");
-		ready(link);
+		introduce(link);
 	} else {
 		link_fail(link, LINK_REFUSED, "STARTTLS refused");
 	}
@@ -141,6 +188,8 @@ void link_greeting_answered(
 {
 	if (step == SMTP_CLIENT_STARTTLS)
 		starttls_answered(link, reply);
+	else if (step == SMTP_CLIENT_XCLIENT)
+		xclient_answered(link, reply);
 	else
 		greeted(link, reply);
 }

@@ -6,6 +6,8 @@
 
 /* The connection cannot be used: tells the owner and is freed. */
 void link_fail(struct link *link, enum link_fault fault, const char *why);
+/* The server's policy refuses the client: the owner tells it so, and the link is freed. */
+void link_refused(struct link *link, const struct smtp_reply *reply);
 /* TLS does not work with this server: connects anew without it, where that is allowed. */
 void link_tls_failed(struct link *link, const char *why);
 

@@ -1,10 +1,12 @@
 #include "backend/pool.h"
 
+#include "backend/identity.h"
 #include "base/assert.h"
 
 bool pool_is_for(const struct backend_settings *settings)
 {
-	return settings->reuse.mode == REUSE_SAFE && settings->identity == IDENTITY_NONE &&
+	return settings->reuse.mode == REUSE_SAFE &&
+	       (settings->identity == IDENTITY_NONE || identity_is_xforward(settings)) &&
 	       settings->hello == BACKEND_HELLO_OWN;
 }
 

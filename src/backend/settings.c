@@ -1,5 +1,7 @@
 #include "backend/settings.h"
 
+#include "backend/identity.h"
+
 #include "net/tls.h"
 
 #define SECOND_MS UINT64_C(1000)
@@ -117,7 +119,7 @@ static void check_backend_tls(
 /* ---- Backends ------------------------------------------------------------------------------- */
 
 static const char *const balances[] = { "first", "roundrobin", "leastconn", "source", NULL };
-static const char *const identities[] = { "none", "proxy-v1", "proxy-v2", NULL };
+static const char *const proxy_tlv_words[] = { "authority", "ssl", "unique-id", "crc32c", NULL };
 static const char *const hellos[] = { "own", "client", NULL };
 static const char *const chunkings[] = { "auto", "off", NULL };
 static const char *const reuse_modes[] = { "safe", "never", NULL };
@@ -268,6 +270,9 @@ void backend_accepts(const void *value, struct conf_node *node, struct conf_erro
 
 	check_servers(backend, node, errors);
 	check_backend_tls(&backend->tls, node, errors);
+	if (backend->proxy_tlvs.count > 0 && backend->identity != IDENTITY_PROXY_V2)
+		conf_error(errors, conf_node_get(node, "proxy_tlvs"),
+			"proxy_tlvs has no meaning without identity: proxy-v2");
 }
 
 #define BACKEND(member) offsetof(struct backend_settings, member)
@@ -300,10 +305,31 @@ const struct conf_field backend_fields[] = {
 		.type = CONF_ENUM,
 		.offset = BACKEND(identity),
 		.dflt = "none",
-		.choices = identities,
-		.help = "How the backend learns who the client is, besides the Received line: a "
-			"PROXY "
-			"header of version 1 or 2, or not at all." },
+		.choices = identity_words,
+		.help = "How the backend learns who the client is, besides the Received line. "
+			"none: "
+			"not at all. proxy-v1, proxy-v2: a PROXY header in front of each "
+			"connection. xclient: XCLIENT, after which the session is the client's. "
+			"xforward: XFORWARD before each message, for log and Received. "
+			"local+xclient: XCLIENT behind a PROXY header that names nobody, for a "
+			"port that wants one." },
+	{ .key = "identity_required",
+		.type = CONF_BOOL,
+		.offset = BACKEND(identity_required),
+		.dflt = "yes",
+		.help = "A server that does not take XCLIENT or XFORWARD, where identity says so, "
+			"gets no mail: it would take every client for us. no: mail goes there all "
+			"the same." },
+	{ .key = "proxy_tlvs",
+		.type = CONF_ENUM,
+		.flags = CONF_LIST,
+		.offset = BACKEND(proxy_tlvs),
+		.choices = proxy_tlv_words,
+		.element_size = sizeof(int),
+		.example = "[ssl, unique-id]",
+		.help = "What a PROXY header of version 2 says besides the addresses, as far as it "
+			"fits into 232 bytes (Exim takes no more): the name that the client asked "
+			"for (SNI), its TLS, the id of the connection, a checksum." },
 	{ .key = "hello",
 		.type = CONF_ENUM,
 		.offset = BACKEND(hello),

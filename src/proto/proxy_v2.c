@@ -15,8 +15,6 @@
  */
 enum { AT_COMMAND = 12, AT_FAMILY = 13, AT_LENGTH = 14 };
 
-#define IPV4_BLOCK 12
-#define IPV6_BLOCK 36
 #define UNIX_BLOCK 216
 
 /* The seven pairs of address family and transport that the protocol lists. */
@@ -32,16 +30,6 @@ static const struct v2_family {
 	{ 0x22, PROXY_FAMILY_UDP6, IPV6_BLOCK },
 	{ 0x31, PROXY_FAMILY_UNIX_STREAM, UNIX_BLOCK },
 	{ 0x32, PROXY_FAMILY_UNIX_DGRAM, UNIX_BLOCK },
-};
-
-enum tlv_type {
-	TLV_ALPN = 0x01,
-	TLV_AUTHORITY = 0x02,
-	TLV_CRC32C = 0x03,
-	TLV_NOOP = 0x04,
-	TLV_UNIQUE_ID = 0x05,
-	TLV_SSL = 0x20,
-	TLV_NETNS = 0x30,
 };
 
 /* ---- TLVs -------------------------------------------------------------------------------- */
@@ -315,50 +303,4 @@ int proxy_v2_parse(struct str bytes, struct proxy_header *header, enum proxy_err
 	if (proxy_has_client(header))
 		read_addresses(str_from_pos(bytes, PROXY_V2_FIXED), header);
 	return read_tlvs(bytes, PROXY_V2_FIXED + family->addresses, header, error);
-}
-
-/* ---- Printing ---------------------------------------------------------------------------- */
-
-static void put(char **at, const void *bytes, size_t n)
-{
-	memcpy(*at, bytes, n);
-	*at += n;
-}
-
-static void put_u16(char **at, size_t value)
-{
-	const uint8_t bytes[2] = { (uint8_t)(value >> 8), (uint8_t)value };
-
-	put(at, bytes, sizeof(bytes));
-}
-
-static void put_fixed(char **at, uint8_t command, uint8_t family, size_t length)
-{
-	put(at, PROXY_V2_SIGNATURE, sizeof(PROXY_V2_SIGNATURE) - 1);
-	put(at, &command, 1);
-	put(at, &family, 1);
-	put_u16(at, length);
-}
-
-size_t proxy_v2_print(const struct endpoint *source, const struct endpoint *destination,
-	char out[PROXY_V2_FIXED + 36])
-{
-	bool is_v4 = ipaddr_is_v4(&source->ip) && ipaddr_is_v4(&destination->ip);
-	size_t skip = is_v4 ? 12 : 0; /* an IPv4 address is the end of its mapped form */
-	char *at = out;
-
-	put_fixed(&at, 0x21, is_v4 ? 0x11 : 0x21, is_v4 ? IPV4_BLOCK : IPV6_BLOCK);
-	put(&at, source->ip.bytes + skip, 16 - skip);
-	put(&at, destination->ip.bytes + skip, 16 - skip);
-	put_u16(&at, source->port);
-	put_u16(&at, destination->port);
-	return (size_t)(at - out);
-}
-
-size_t proxy_v2_print_local(char out[PROXY_V2_FIXED])
-{
-	char *at = out;
-
-	put_fixed(&at, 0x20, 0x00, 0);
-	return (size_t)(at - out);
 }

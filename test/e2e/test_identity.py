@@ -1,0 +1,201 @@
+"""How a backend learns who the client is: XCLIENT, XFORWARD, PROXY headers and their TLVs."""
+import pytest
+from backend import Backend
+from client import Client
+from gatepost import Gatepost
+
+XCLIENT = "XCLIENT=NAME ADDR PORT PROTO HELO LOGIN REVERSE_NAME DESTADDR DESTPORT"
+XFORWARD = "XFORWARD=NAME ADDR PORT PROTO HELO IDENT SOURCE"
+HEADER = b"PROXY TCP4 198.51.100.7 203.0.113.25 40007 25\r\n"
+HEADER6 = b"PROXY TCP6 2001:db8::7 2001:db8::25 40007 25\r\n"
+BODY = b"Subject: who\r\n\r\ntext\r\n"
+
+
+class Edge(Gatepost):
+    """Behind a balancer, in front of a backend with these settings."""
+
+    def __init__(self, *backends, **settings):
+        mta = {"name": "mta", "servers": [f"127.0.0.1:{backend.port}" for backend in backends],
+               **settings}
+        super().__init__({"backends": [mta], "timeouts": {"backend_command": "1s"}},
+                         proxy="required")
+
+
+def deliver(gatepost, header=HEADER, hello="EHLO client.example.net", messages=1):
+    """The reply of each message: to RCPT where that is refused, else the final one."""
+    replies = []
+    with Client(gatepost.address, header) as client:
+        client.expect(220)
+        client.command(hello, 250)
+        for _ in range(messages):
+            client.command("MAIL FROM:<a@example.net>", 250)
+            reply = client.command("RCPT TO:<one@example.com>")
+            replies.append(client.data(BODY) if reply.code == 250 else reply)
+            if reply.code != 250:
+                client.command("RSET", 250)
+        client.quit()
+    return replies
+
+
+def codes(replies):
+    return [reply.code for reply in replies]
+
+
+def verbs(backend, connection):
+    return [event["line"].split()[0] for event in backend.events("command")
+            if event["id"] == connection]
+
+
+def last_mail(backend):
+    """The connection of the last message."""
+    return [event["id"] for event in backend.events("command")
+            if event["line"].startswith("MAIL")][-1]
+
+
+# ---- XCLIENT
+
+
+def test_xclient():
+    with Backend(extensions=f"PIPELINING,SIZE,{XCLIENT}") as backend, \
+            Edge(backend, identity="xclient") as gatepost:
+        assert codes(deliver(gatepost, messages=2)) == [250, 250]
+        assert codes(deliver(gatepost, HEADER6)) == [250]
+        first, _, last = backend.messages()
+        told = first["xclient"]
+        assert told["ADDR"] == "198.51.100.7" and told["PORT"] == "40007"
+        assert told["DESTADDR"] == "203.0.113.25" and told["DESTPORT"] == "25"
+        assert told["PROTO"] == "ESMTP" and told["HELO"] == "client.example.net"
+        assert last["xclient"]["ADDR"] == "IPV6:2001:db8::7"
+        # EHLO with our name, then with the client's; a session is one client's.
+        connection = last_mail(backend)
+        assert verbs(backend, connection)[:4] == ["EHLO", "XCLIENT", "EHLO", "MAIL"]
+        assert [line for line in backend.commands("EHLO")][-2:] == [
+            "EHLO mx.example.net", "EHLO client.example.net"]
+        assert len({event["id"] for event in backend.events("command")
+                    if event["line"].startswith("MAIL")}) == 2
+        assert backend.violations() == []
+
+
+def test_only_attributes_that_were_announced_are_said():
+    with Backend(extensions="PIPELINING,XCLIENT=ADDR HELO") as backend, \
+            Edge(backend, identity="xclient") as gatepost:
+        assert codes(deliver(gatepost)) == [250]
+        assert set(backend.messages()[0]["xclient"]) == {"ADDR", "HELO"}
+
+
+@pytest.mark.parametrize("identity,extensions", [("xclient", "PIPELINING"),
+                                                 ("xclient", "PIPELINING,XCLIENT=NAME"),
+                                                 ("xforward", "PIPELINING"),
+                                                 ("xforward", f"PIPELINING,{XCLIENT}")])
+def test_server_that_does_not_offer_it(identity, extensions):
+    """No mail under a false identity; an alarm at the start, before any mail."""
+    with Backend(extensions=extensions) as backend, \
+            Edge(backend, identity=identity) as gatepost:
+        alarm = gatepost.wait_log("identity_refused")
+        assert (alarm["level"], alarm["identity"], alarm["reply"]) == (
+            "error", identity, "not offered")
+        assert codes(deliver(gatepost)) == [451]
+        assert backend.messages() == [] and backend.commands("MAIL") == []
+    with Backend(extensions=extensions) as backend, \
+            Edge(backend, identity=identity, identity_required=False) as gatepost:
+        assert codes(deliver(gatepost)) == [250]
+
+
+@pytest.mark.parametrize("reply,code", [("550 5.7.0 insufficient authorization", 451),
+                                        ("501 5.5.4 bad syntax", 451),
+                                        ("503 5.5.1 not now", 451),
+                                        ("421 4.3.2 not now", 451),
+                                        ("554 5.7.1 client refused", 554),
+                                        ("450 4.7.1 client greylisted", 450)])
+def test_xclient_that_is_refused(reply, code):
+    """What is about us becomes 451 and an alarm; the verdict on the client is the client's."""
+    with Backend(extensions=f"PIPELINING,{XCLIENT}", faults=[f"xclient:reply={reply}"]) as backend, \
+            Edge(backend, identity="xclient") as gatepost:
+        [answer] = deliver(gatepost)
+        assert answer.code == code
+        verdict = reply.startswith(("554", "450"))
+        assert bool(gatepost.log_records("identity_refused")) == (
+            not verdict)
+        if verdict:
+            assert reply[10:] in str(answer)
+        assert backend.commands("MAIL") == []
+
+
+def test_next_server_when_the_first_does_not_offer_it():
+    with Backend(extensions="PIPELINING") as first, \
+            Backend(extensions=f"PIPELINING,{XCLIENT}") as second, \
+            Edge(first, second, identity="xclient") as gatepost:
+        assert codes(deliver(gatepost)) == [250]
+        assert first.messages() == []
+        assert second.messages()[0]["xclient"]["ADDR"] == "198.51.100.7"
+
+
+def test_local_and_xclient():
+    """A port that wants a PROXY header gets one that names nobody, and then XCLIENT."""
+    with Backend("--proxy", "v2", extensions=f"PIPELINING,{XCLIENT}") as backend, \
+            Edge(backend, identity="local+xclient") as gatepost:
+        assert codes(deliver(gatepost)) == [250]
+        assert backend.messages()[0]["xclient"]["ADDR"] == "198.51.100.7"
+        assert {event["proxy"]["command"] for event in backend.connections()} == {"LOCAL"}
+
+
+# ---- XFORWARD
+
+
+def test_xforward():
+    """Before every MAIL, in one group with it; the session is anybody's."""
+    with Backend(extensions=f"PIPELINING,{XFORWARD}") as backend, \
+            Edge(backend, identity="xforward") as gatepost:
+        assert codes(deliver(gatepost, messages=2)) == [250, 250]
+        assert codes(deliver(gatepost, HEADER6)) == [250]
+        messages = backend.messages()
+        assert [message["xforward"]["ADDR"] for message in messages] == [
+            "198.51.100.7", "198.51.100.7", "IPV6:2001:db8::7"]
+        assert messages[0]["xforward"]["IDENT"].endswith(".1")
+        assert messages[1]["xforward"]["IDENT"].endswith(".2")
+        connection = last_mail(backend)
+        assert {event["id"] for event in backend.events("command")
+                if event["line"].startswith("MAIL")} == {connection}
+        assert verbs(backend, connection)[:9] == ["EHLO", "XFORWARD", "MAIL", "RCPT", "DATA",
+                                                  "RSET", "XFORWARD", "MAIL", "RCPT"]
+        assert backend.violations() == []
+
+
+@pytest.mark.parametrize("required,code", [(True, 451), (False, 250)])
+def test_xforward_that_is_refused(required, code):
+    with Backend(extensions=f"PIPELINING,{XFORWARD}",
+                 faults=["xforward:reply=550 5.7.0 not you"]) as backend, \
+            Edge(backend, identity="xforward", identity_required=required) as gatepost:
+        assert codes(deliver(gatepost)) == [code]
+        assert len(backend.messages()) == (code == 250)
+
+
+# ---- PROXY headers with TLVs
+
+
+def test_tlvs():
+    with Backend("--proxy", "v2") as backend, \
+            Edge(backend, identity="proxy-v2",
+                 proxy_tlvs=["unique-id", "crc32c", "ssl", "authority"]) as gatepost:
+        assert codes(deliver(gatepost)) == [250]
+        record = gatepost.wait_log("connection")
+        header = backend.connections()[-1]["proxy"]
+        assert header["source"] == "198.51.100.7:40007"
+        # unique-id and crc32c; without TLS there is nothing to say of it.
+        assert record["uuid"].encode().hex() in header["hex"]
+        assert len(header["hex"]) // 2 == 16 + 12 + 3 + 36 + 3 + 4
+
+
+def test_tlvs_of_tls_at_the_balancer():
+    """What the balancer said of TLS is said on."""
+    name = b"mx.example.net"
+    ssl = bytes([1, 0, 0, 0, 0, 0x21, 0, 7]) + b"TLSv1.3"
+    tlvs = bytes([2, 0, len(name)]) + name + bytes([0x20, 0, len(ssl)]) + ssl
+    block = (bytes([198, 51, 100, 7, 203, 0, 113, 25]) + (40007).to_bytes(2, "big")
+             + (25).to_bytes(2, "big") + tlvs)
+    header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11" + len(block).to_bytes(2, "big") + block
+    with Backend("--proxy", "v2") as backend, \
+            Edge(backend, identity="proxy-v2", proxy_tlvs=["ssl", "authority"]) as gatepost:
+        assert codes(deliver(gatepost, header)) == [250]
+        sent = bytes.fromhex(backend.connections()[-1]["proxy"]["hex"])
+        assert name in sent and b"TLSv1.3" in sent
