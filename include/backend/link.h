@@ -116,7 +116,7 @@ void link_hand_over(struct link *link, const struct link_port *port, void *ctx);
 /* The deadline of what was sent: each of these replaces the last. `ms` from now, but not beyond
  * answer_by_ms. */
 void link_expect(struct link *link, uint64_t ms);   /* an answer */
-void link_watch(struct link *link, uint64_t ms);    /* as long as output moves */
+void link_watch(struct link *link, uint64_t ms);    /* as long as output moves, or nothing is due */
 void link_rest(struct link *link, uint64_t ms);     /* nothing: see `rested` */
 void link_limit(struct link *link, uint64_t by_ms); /* sets answer_by_ms */
 

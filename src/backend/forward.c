@@ -107,6 +107,12 @@ static void after_loss(struct forward *forward, struct server *server, const str
 	}
 }
 
+/* Nobody waits for this server; what comes next connects anew, to the same one if it likes. */
+static bool is_idle(const struct forward *forward)
+{
+	return forward->want == WANT_NOTHING && !message_is_here(forward);
+}
+
 void forward_server_lost(struct forward *forward, const char *why, enum server_event event)
 {
 	struct server *server = forward->link->server;
@@ -115,6 +121,12 @@ void forward_server_lost(struct forward *forward, const char *why, enum server_e
 		.step = link_step_word(forward->link),
 		.why = why };
 
+	if (is_idle(forward)) {
+		/* RSET, refused when the transaction was over: there is no destination any more. */
+		link_close(&forward->link);
+		forward->choice = (struct server_choice){ 0 };
+		return;
+	}
 	log_failed(forward, loss.step, why);
 	link_close(&forward->link);
 	after_loss(forward, server, &loss);
@@ -206,8 +218,7 @@ static void on_lost(void *ctx, const struct link_loss *loss)
 	struct answer verdict;
 
 	forward->link = NULL;
-	if (forward->want == WANT_NOTHING && !message_is_here(forward)) {
-		/* Idle: what comes next connects anew, to the same server if it likes. */
+	if (is_idle(forward)) {
 		forward->choice = (struct server_choice){ 0 };
 		return;
 	}

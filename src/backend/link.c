@@ -163,12 +163,15 @@ void link_limit(struct link *link, uint64_t by_ms)
 	link->answer_by_ms = by_ms;
 }
 
-/* Is it the client that is slow, or does the message move? */
+/* Is it the client that is slow, or does the message move? A server that takes chunks and answers none
+ * does not: behind so many nothing more can be sent to it. */
 static bool is_moving(const struct link *link)
 {
-	return link->watches_progress &&
-	       (stream_pending(&link->stream) == 0 ||
-		       link->stream.bytes_written != link->written_at_deadline);
+	if (!link->watches_progress)
+		return false;
+	if (link->stream.bytes_written != link->written_at_deadline)
+		return true;
+	return stream_pending(&link->stream) == 0 && smtp_client_pending(&link->client) == 0;
 }
 
 /* What may be for want of TLS: the handshake, and the words around it. */

@@ -247,6 +247,23 @@ def test_session_goes_on_after_each_kind_of_failure(gatepost, backend):
     assert sorted(accepted) == sorted(committed)
 
 
+@pytest.mark.parametrize("reply", ["451 4.3.0 no", "502 5.5.1 no", "421 4.3.2 bye", "354 what"])
+def test_refused_reset_costs_the_connection_and_nothing_else(gatepost, backend, reply):
+    """Nobody waits for its answer: it once was put to a destination that was forgotten already,
+    and any server could end the program with it."""
+    gatepost.wait_idle()
+    backend.set_faults([f"rset:reply={reply}"])
+    with Client(gatepost.address) as client:
+        client.hello()
+        for _ in range(2):
+            client.envelope()
+            client.command("RSET", 250)
+        assert codes(transact(client)) == FINE
+        client.quit()
+    backend.set_faults([])
+    assert gatepost.is_running()
+
+
 def test_extra_reply_after_the_message_answers_nothing(gatepost, backend):
     """A second 250 behind the first must not be taken for the next transaction's."""
     gatepost.wait_idle()

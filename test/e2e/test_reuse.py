@@ -1,4 +1,6 @@
 """Connections to servers that serve more than one client, and messages that go by BDAT."""
+import socket
+import threading
 import time
 
 import pytest
@@ -161,6 +163,40 @@ def test_message_by_bdat_is_the_message_by_data(body):
         assert not backend.commands("DATA")
         assert backend.commands("BDAT")[-1].endswith(" LAST")
         assert backend.violations() == []
+
+
+def answer_all_but_chunks(connection):
+    """A server that reads chunks for ever and says nothing to them."""
+    with connection, connection.makefile("rb") as lines:
+        connection.sendall(b"220 mute\r\n")
+        for line in lines:
+            if line.startswith(b"BDAT"):
+                lines.read(int(line.split()[1]))
+            elif line.startswith(b"EHLO"):
+                connection.sendall(b"250-mute\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+            else:
+                connection.sendall(b"250 Ok\r\n")
+
+
+def test_server_that_takes_chunks_and_answers_none_has_failed():
+    """Its window was full, and all that was sent was written: that once passed for a slow client, and
+    both waited for ever."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        def serve():
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                threading.Thread(target=answer_all_but_chunks, args=(connection,), daemon=True).start()
+
+        threading.Thread(target=serve, daemon=True).start()
+        body = b"Subject: x\r\n\r\n" + (b"z" * 98 + b"\r\n") * 50000
+        with Gatepost({"timeouts": TIMEOUTS}, backend=f"127.0.0.1:{listening.getsockname()[1]}") as gatepost:
+            assert deliver(gatepost, 1, body) == [451]
+            assert gatepost.wait_log("backend_failed")["error"] == "no answer in time"
+            assert gatepost.wait_log("transaction")["outcome"] == "deferred"
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 @pytest.mark.parametrize("step", ["bdat", "bdat3", "dot"])
