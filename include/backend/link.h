@@ -97,7 +97,7 @@ struct link {
 	struct xclient_identity *identity; /* while XCLIENT is under way */
 	bool tls_is_due;                   /* STARTTLS was answered 220 */
 	bool avoids_tls;                   /* it has failed, and may be done without */
-	bool watches_progress;             /* the deadline is moved while output moves */
+	bool watches_progress;             /* the deadline is moved while the message moves */
 	uint64_t written_at_deadline;
 };
 

@@ -430,6 +430,7 @@ void link_quit(struct link **given)
 	smtp_client_quit(&link->client);
 	link->state = LINK_LEAVING;
 	link->answer_by_ms = 0;
+	stream_flush(&link->stream);
 	LIST_INSERT_HEAD(&link->backend->leaving, link, entry);
 	arm(link, QUIT_MS);
 }
