@@ -5,6 +5,8 @@
 #include <cmocka.h>
 
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/ident.h"
 #include "base/str.h"
@@ -40,10 +42,34 @@ static void makes_random_uuids(void **state)
 	}
 }
 
+/* Both go on with what was drawn before, and must not draw the same. */
+static void child_makes_others(void **state)
+{
+	char own[IDENT_TEXT_MAX], others[IDENT_TEXT_MAX];
+	int ends[2];
+
+	(void)state;
+	ident_make(own);
+	assert_int_equal(pipe(ends), 0);
+	pid_t child = fork();
+	if (child == 0) {
+		ident_make(own);
+		_exit(write(ends[1], own, sizeof(own)) == sizeof(own) ? 0 : 1);
+	}
+	ident_make(own);
+	assert_int_equal(read(ends[0], others, sizeof(others)), sizeof(others));
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	assert_is_uuid(others);
+	assert_string_not_equal(own, others);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(makes_random_uuids),
+		cmocka_unit_test(child_makes_others),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
