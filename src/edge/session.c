@@ -298,6 +298,19 @@ static void on_arm(void *ctx, uint64_t ms)
 		timer_clear(&session->deadline);
 }
 
+/*
+ * Nothing is in the way of an ordinary end: the client asked for it, said nothing behind that, and
+ * all that was said to it is with the kernel, which delivers it. (What would arrive after the close
+ * is not allowed behind QUIT.) Under TLS the client's own goodbye is still to come.
+ */
+static bool is_done_with(struct session *session, enum ending ending)
+{
+	if (ending != ENDING_QUIT || stream_tls_state(&session->stream) != NULL)
+		return false;
+	stream_flush(&session->stream);
+	return stream_pending(&session->stream) == 0 && !stream_has_more(&session->stream);
+}
+
 static void on_close(void *ctx, enum ending ending)
 {
 	struct session *session = ctx;
@@ -308,11 +321,12 @@ static void on_close(void *ctx, enum ending ending)
 	policy_run_cancel(&session->run);
 	session_auth_over(session);
 	/* In the middle of a handshake nobody could be told anything. */
-	if (!is_gone && !session->is_shaking_hands) {
+	if (is_gone || session->is_shaking_hands)
+		stream_flush(&session->stream);
+	else if (!is_done_with(session, ending)) {
 		linger(session);
 		return;
 	}
-	stream_flush(&session->stream);
 	session_over(session);
 }
 
