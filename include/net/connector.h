@@ -17,7 +17,7 @@ struct connector {
 	struct timer deadline;
 	struct task failure; /* connect(2) failed at once */
 	struct err err;
-	/* `fd` is connected, non-blocking, and the owner's; or -1 with the reason in `err`. */
+	/* `fd` is connected, non-blocking, with TCP_NODELAY, and the owner's; or -1 with the reason in `err`. */
 	void (*done)(void *ctx, int fd, const struct err *err);
 	void *ctx;
 };

@@ -16,7 +16,7 @@
 #define LISTENER_BACKOFF_MS 200
 
 struct listener_events {
-	/* Takes over `fd` (non-blocking, close-on-exec). `local` is the socket's own end. */
+	/* Takes over `fd` (non-blocking, close-on-exec, TCP_NODELAY). `local` is the socket's own end. */
 	void (*accepted)(
 		void *ctx, int fd, const struct endpoint *peer, const struct endpoint *local);
 	/* accept(2) failed; called at most once a second; accepting goes on after the back-off. */

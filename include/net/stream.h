@@ -1,7 +1,8 @@
 /*
  * A buffered, non-blocking byte stream over a connected socket. Input is given to the owner as
  * views and kept when the owner does not take it; output is gathered and written once a turn.
- * Both buffers have a maximum; an idle stream owns no buffer. TCP_NODELAY is set.
+ * Both buffers have a maximum; an idle stream owns no buffer. The socket has TCP_NODELAY from whoever
+ * made it (net/listener.h, net/connector.h).
  *
  * Back-pressure: the owner stops reading (stream_read_stop) when it is not the peer's turn, and
  * looks at stream_room() before it produces output; `drained` tells when there is room again.
@@ -75,6 +76,7 @@ struct stream {
 	bool is_fin_sent;      /* … and the socket was told */
 	bool is_handshaking;   /* of TLS: neither input nor output is the owner's yet */
 	bool is_input_ignored; /* something arrived while reading was stopped */
+	bool is_dry;           /* the last read has left nothing; counts while `reader` is active */
 	bool is_secret;        /* see stream_set_secret */
 	int error;             /* errno of the failure, when there was one */
 	uint64_t bytes_read, bytes_written; /* of the owner's; with TLS before encryption */
@@ -108,9 +110,11 @@ void stream_read_start(struct stream *stream);
 void stream_read_stop(struct stream *stream);
 
 /*
- * Input that has arrived but was not taken: kept, or still in the kernel (asks it). With TLS only
- * data count, not what TLS says for itself (tickets, new keys, close_notify); false during the
- * handshake.
+ * Input that has arrived but was not taken: kept, or still in the kernel. What is in the kernel is
+ * known as of when the loop last looked, or, when that was before the last read, as of that read; the
+ * kernel is asked only when the loop was not watching, or has seen something come. With TLS it is
+ * asked each time, and only data count, not what TLS says for itself (tickets, new keys,
+ * close_notify); false during the handshake.
  */
 bool stream_has_input(const struct stream *stream);
 /* The latter alone: what `input`, from inside which it may be called, has not been given. */

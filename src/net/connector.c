@@ -1,6 +1,8 @@
 #include "net/connector.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -50,6 +52,15 @@ static void on_failure(void *ctx)
 	finish(ctx, false);
 }
 
+/* Commands go out as soon as they are written. A Unix socket has no such option and needs none. */
+static void send_without_delay(int fd, sa_family_t family)
+{
+	int on = 1;
+
+	if (family != AF_UNIX)
+		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 /* An interrupted connect goes on in the background like one that would block. */
 static bool begin(struct connector *connector, const struct sockaddr *sa, socklen_t n)
 {
@@ -58,6 +69,7 @@ static bool begin(struct connector *connector, const struct sockaddr *sa, sockle
 		err_errno(&connector->err, "socket");
 		return false;
 	}
+	send_without_delay(connector->fd, sa->sa_family);
 	if (connect(connector->fd, sa, n) == 0 || errno == EINPROGRESS || errno == EINTR)
 		return true;
 	err_errno(&connector->err, "connect");

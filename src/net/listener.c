@@ -118,9 +118,11 @@ static bool set_option(int fd, int level, int option, struct err *err)
 	return false;
 }
 
+/* Sockets inherit TCP_NODELAY from the one that accepts them. */
 static bool set_options(int fd, int family, struct err *err)
 {
-	if (!set_option(fd, SOL_SOCKET, SO_REUSEADDR, err))
+	if (!set_option(fd, SOL_SOCKET, SO_REUSEADDR, err) ||
+		!set_option(fd, IPPROTO_TCP, TCP_NODELAY, err))
 		return false;
 	return family != AF_INET6 || set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, err);
 }

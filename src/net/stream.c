@@ -1,8 +1,6 @@
 #include "net/stream.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -99,6 +97,15 @@ static bool is_ready(const struct stream *stream)
 
 /* ---- Watching the socket ------------------------------------------------------------------------ */
 
+/* The loop knows nothing yet of a socket that it was not watching. */
+static void start_reader(struct stream *stream)
+{
+	if (ev_is_active(&stream->reader))
+		return;
+	stream->is_dry = false;
+	ev_io_start(loop_ev(stream->loop), &stream->reader);
+}
+
 static void watch_input(struct stream *stream)
 {
 	bool has_room = buf_room(&stream->in) > 0;
@@ -106,7 +113,7 @@ static void watch_input(struct stream *stream)
 	if (stream->fd < 0 || stream->has_failed)
 		return;
 	if (stream->is_handshaking || (stream->wants_input && !stream->saw_eof && has_room))
-		ev_io_start(loop_ev(stream->loop), &stream->reader);
+		start_reader(stream);
 	else if (stream->saw_eof || !has_room)
 		ev_io_stop(loop_ev(stream->loop), &stream->reader);
 }
@@ -275,8 +282,10 @@ static void ignore_input(struct stream *stream)
 static void read_once(struct stream *stream)
 {
 	char *scratch = loop_scratch(stream->loop);
-	ssize_t n = stream->transport->read(stream, scratch, buf_room(&stream->in));
+	size_t room = buf_room(&stream->in);
+	ssize_t n = stream->transport->read(stream, scratch, room);
 
+	stream->is_dry = n < (ssize_t)room;
 	watch_unsent(stream);
 	if (stream_is_full(n))
 		return;
@@ -405,9 +414,16 @@ void stream_read_stop(struct stream *stream)
 		fail(stream, stream->error);
 }
 
+/* The last read left nothing, and the loop, which has watched since, has not seen anything come. */
+static bool is_known_dry(const struct stream *stream)
+{
+	return stream->tls == NULL && stream->is_dry && ev_is_active(&stream->reader) &&
+	       !ev_is_pending(&stream->reader);
+}
+
 bool stream_has_more(const struct stream *stream)
 {
-	return stream->fd >= 0 && stream->transport->peek(stream);
+	return stream->fd >= 0 && !is_known_dry(stream) && stream->transport->peek(stream);
 }
 
 bool stream_has_input(const struct stream *stream)
@@ -605,8 +621,6 @@ const struct tls_state *stream_tls_state(const struct stream *stream)
 void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max, size_t out_max,
 	const struct stream_events *events, void *ctx)
 {
-	int on = 1;
-
 	ASSERT(fd >= 0 && in_max > 0 && in_max <= STREAM_IN_MAX);
 	*stream = (struct stream){ .loop = loop, .fd = fd, .events = events, .ctx = ctx };
 	stream->transport = &stream_plain;
@@ -617,8 +631,6 @@ void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max
 	ev_io_init(&stream->reader, on_readable, fd, EV_READ);
 	ev_io_init(&stream->writer, on_writable, fd, EV_WRITE);
 	stream->reader.data = stream->writer.data = stream;
-	/* A Unix socket has no such option and needs none. */
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 }
 
 void stream_set_secret(struct stream *stream)

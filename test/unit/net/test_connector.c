@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -25,6 +27,15 @@ struct attempt {
 	int fd;
 	struct err err;
 };
+
+static bool has_no_delay(int fd)
+{
+	int value = 0;
+	socklen_t n = sizeof(value);
+
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &n), 0);
+	return value != 0;
+}
 
 static void attempt_done(void *ctx, int fd, const struct err *err)
 {
@@ -93,6 +104,7 @@ static void test_connects(void **state)
 		assert_true(attempt.fd >= 0);
 		assert_true(fcntl(attempt.fd, F_GETFL) & O_NONBLOCK);
 		assert_true(fcntl(attempt.fd, F_GETFD) & FD_CLOEXEC);
+		assert_true(has_no_delay(attempt.fd));
 		int peer = accept(listener, NULL, NULL);
 		assert_int_equal(write(attempt.fd, &byte, 1), 1);
 		assert_int_equal(read(peer, &byte, 1), 1);

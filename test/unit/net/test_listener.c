@@ -1,5 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -27,6 +29,15 @@ struct port {
 	struct err err;
 };
 
+static bool has_no_delay(int fd)
+{
+	int value = 0;
+	socklen_t n = sizeof(value);
+
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &value, &n), 0);
+	return value != 0;
+}
+
 static void port_accepted(
 	void *ctx, int fd, const struct endpoint *peer, const struct endpoint *local)
 {
@@ -35,6 +46,7 @@ static void port_accepted(
 	assert_true(port->accepted < CLIENTS_MAX);
 	assert_true(fcntl(fd, F_GETFL) & O_NONBLOCK);
 	assert_true(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+	assert_true(has_no_delay(fd));
 	port->fds[port->accepted++] = fd;
 	port->peer = *peer;
 	port->local = *local;
