@@ -33,6 +33,7 @@ enum backend_hello { BACKEND_HELLO_OWN, BACKEND_HELLO_CLIENT };
 enum chunking { CHUNKING_AUTO, CHUNKING_OFF };
 /* Whether connections are used for other clients: safe where identity and hello tell nothing of them. */
 enum reuse_mode { REUSE_SAFE, REUSE_NEVER };
+enum backend_protocol { PROTOCOL_SMTP, PROTOCOL_LMTP };
 enum balance { BALANCE_FIRST, BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_SOURCE };
 enum backend_tls_mode {
 	BACKEND_TLS_OFF,
@@ -82,6 +83,8 @@ enum health_check { HEALTH_CHECK_EHLO, HEALTH_CHECK_BANNER, HEALTH_CHECK_CONNECT
 struct backend_settings {
 	struct str name;
 	struct conf_list servers;    /* of struct server_settings */
+	int protocol;                /* enum backend_protocol */
+	bool one_recipient;          /* a transaction has no more */
 	int balance;                 /* enum balance */
 	int identity;                /* enum identity */
 	bool identity_required;      /* no mail through a server that does not take it */

@@ -75,6 +75,7 @@ struct smtp_server_settings {
 struct smtp_offer {
 	unsigned extensions;   /* set of enum smtp_extension */
 	uint64_t size;         /* of SIZE */
+	uint64_t recipients;   /* of a transaction; 0: limits.recipients says it alone */
 	bool one_destination;  /* recipients may lead to different backends: RCPTDOMAINMAX=1 */
 	struct str mechanisms; /* of AUTH, separated by spaces; with SMTP_EXT_AUTH */
 };
@@ -182,7 +183,7 @@ struct smtp_server {
 	bool body_is_lost;     /* the message will be refused: swallow it */
 	bool end_is_forwarded; /* the backend was told the end: only its answer counts now */
 	bool requires_auth;    /* no MAIL without AUTH */
-	bool auth_is_over;            /* an AUTH was not successful, and no other verb came since */
+	bool auth_is_over;     /* an AUTH was not successful, and no other verb came since */
 	bool in_auth;          /* an exchange is under way: lines are responses */
 	uint64_t auth_failures;
 	struct str auth_mechanism, auth_initial; /* views, between check and apply */

@@ -178,6 +178,8 @@ static void note_answer(
 	int class = smtp_reply_class(reply);
 	bool is_last = step == SMTP_CLIENT_DOT;
 
+	if (is_last && forward->link->client.is_lmtp)
+		return; /* when it has said them all */
 	if (!is_last && step != SMTP_CLIENT_MAIL && step != SMTP_CLIENT_DATA)
 		return;
 	if (class == 4 && reply->code != 421)
@@ -419,6 +421,13 @@ static void begin_to_want(struct forward *forward, enum forward_want want, uint6
 		link_limit(forward->link, forward->answer_by_ms);
 }
 
+/* May the transaction have another recipient? */
+static bool takes_recipient(const struct forward *forward)
+{
+	return !forward->destination->settings->one_recipient ||
+	       forward->connection->transaction->rcpt_count.accept == 0;
+}
+
 void forward_recipient(struct forward *forward)
 {
 	struct backend *destination = route_find(forward->routes, forward->connection);
@@ -430,6 +439,8 @@ void forward_recipient(struct forward *forward)
 		begin_transaction(forward, destination);
 	else if (forward->destination != destination)
 		forward_answer_own(forward, REPLY_OTHER_DESTINATION);
+	else if (!takes_recipient(forward))
+		forward_answer_own(forward, REPLY_TOO_MANY_RECIPIENTS);
 	else if (forward->is_given_up)
 		forward_answer_own(forward, forward->obstacle);
 	else if (forward->mail_is_refused)

@@ -31,11 +31,11 @@ static enum reply_id missing(const struct forward *forward)
 	return REPLY_COUNT;
 }
 
-static struct recipient *recipient_at(const struct transaction *transaction, unsigned index)
+struct recipient *envelope_recipient(const struct transaction *transaction, unsigned index)
 {
 	struct recipient *recipient = STAILQ_FIRST(&transaction->rcpt_to);
 
-	while (index-- > 0)
+	while (recipient != NULL && index-- > 0)
 		recipient = STAILQ_NEXT(recipient, link);
 	return recipient;
 }
@@ -48,7 +48,7 @@ static bool send_recipient(struct forward *forward)
 	if (forward->mail_is_refused)
 		return false;
 	if (forward->replays_sent < forward->replays_due) {
-		smtp_client_rcpt(client, recipient_at(transaction, forward->replays_sent++));
+		smtp_client_rcpt(client, envelope_recipient(transaction, forward->replays_sent++));
 		return true;
 	}
 	if (forward->want == WANT_RECIPIENT && !forward->candidate_is_sent) {

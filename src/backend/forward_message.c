@@ -48,7 +48,7 @@ static void send_chunk(struct forward *forward, bool is_last)
 
 static bool can_send_chunk(const struct forward *forward)
 {
-	return smtp_client_can_send(&forward->link->client) &&
+	return smtp_client_can_bdat(&forward->link->client) &&
 	       link_room(forward->link) >= buf_used(&forward->chunk);
 }
 
@@ -59,7 +59,7 @@ static size_t room_at_server(const struct forward *forward)
 
 	if (!forward->is_chunked)
 		return room;
-	if (!smtp_client_can_send(&forward->link->client))
+	if (!smtp_client_can_bdat(&forward->link->client))
 		return 0;
 	size_t chunk = buf_room(&forward->chunk);
 	size_t used = buf_used(&forward->chunk);
@@ -190,6 +190,7 @@ void message_init(struct forward *forward)
 {
 	replay_init(&forward->replay, forward->env->replays);
 	buf_init(&forward->chunk, CHUNK_MAX);
+	merge_init(&forward->finals);
 	task_init(&forward->chunk_task, send_gathered, forward);
 	task_init(&forward->open_task, open_chunked, forward);
 }
@@ -205,6 +206,7 @@ void message_forget(struct forward *forward)
 	forward->kept_due = 0;
 	replay_begin(&forward->replay, 0);
 	buf_free(&forward->chunk);
+	merge_free(&forward->finals);
 	task_cancel(&forward->chunk_task, forward->env->loop);
 	task_cancel(&forward->open_task, forward->env->loop);
 }
@@ -236,6 +238,34 @@ void message_save(struct forward *forward)
 	task_cancel(&forward->open_task, forward->env->loop);
 }
 
+/* Who has the message and who has not: when they are told apart, and the client cannot be told. */
+static void log_partly_delivered(const struct forward *forward)
+{
+	const struct merge *finals = &forward->finals;
+
+	LOG(PARTLY_DELIVERED, log_text("uuid", forward->connection->transaction->uuid),
+		log_str("backend", forward->destination->settings->name),
+		log_str("server", forward->connection->transaction->server),
+		log_str("delivered", buf_view(&finals->delivered_list)),
+		log_str("refused", buf_view(&finals->refused_list)),
+		log_str("unknown", buf_view(&finals->unknown_list)));
+}
+
+/* The accepted recipient whose final reply is next; NULL behind the last. */
+static const struct recipient *next_final(const struct forward *forward)
+{
+	return envelope_recipient(forward->connection->transaction, forward->finals.count);
+}
+
+/* Those that have no reply. */
+static void end_finals(struct forward *forward)
+{
+	const struct recipient *recipient = next_final(forward);
+
+	for (; recipient != NULL; recipient = STAILQ_NEXT(recipient, link))
+		merge_add_unknown(&forward->finals, recipient->path.address);
+}
+
 void message_unknown(struct forward *forward, const char *why)
 {
 	struct smtp_answer unknown = { .own = REPLY_OUTCOME_UNKNOWN, .by = BY_BACKEND };
@@ -244,6 +274,10 @@ void message_unknown(struct forward *forward, const char *why)
 		log_str("backend", forward->destination->settings->name),
 		log_str("server", forward->connection->transaction->server),
 		log_text("error", why));
+	if (forward->finals.delivered > 0) {
+		end_finals(forward);
+		log_partly_delivered(forward);
+	}
 	message_forget(forward);
 	forward_answer(forward, &unknown);
 }
@@ -275,6 +309,59 @@ static const char *why_unbelievable(
 	return verdict->is_senseless ? "senseless reply" : NULL;
 }
 
+/* The server has said all, and that is the answer to the client. */
+static void finish(struct forward *forward, const struct smtp_answer *answer, bool server_is_done)
+{
+	message_forget(forward);
+	forward->mail_is_sent = forward->data_is_sent = false;
+	if (server_is_done)
+		link_quit(&forward->link);
+	forward_answer(forward, answer);
+}
+
+/* A mailbox that is full is no illness of the server's. */
+static void note_finals(const struct forward *forward)
+{
+	const struct merge *finals = &forward->finals;
+	bool is_tempfail = finals->deferred == finals->count;
+
+	if (!finals->server_is_done)
+		server_note(forward->link->server, is_tempfail ? SERVER_TEMPFAILED : SERVER_OK,
+			loop_now_ms(forward->env->loop));
+}
+
+/* All have theirs. */
+static void answer_merged(struct forward *forward)
+{
+	static const struct smtp_answer partly = { .own = REPLY_PARTLY_DELIVERED,
+		.by = BY_BACKEND };
+	const struct merge *finals = &forward->finals;
+	struct answer verdict;
+
+	note_finals(forward);
+	if (merge_result(finals) == MERGE_PARTLY) {
+		log_partly_delivered(forward);
+		finish(forward, &partly, finals->server_is_done);
+	} else {
+		forward_judge(forward, SMTP_CLIENT_DOT, &finals->reply, &verdict);
+		finish(forward, &verdict.answer, finals->server_is_done || verdict.blames_us);
+	}
+}
+
+/* LMTP: one of the final replies. A server that says 421 goes, perhaps before it has said all. */
+static void merge_final(
+	struct forward *forward, const struct smtp_reply *reply, const struct answer *verdict)
+{
+	const struct recipient *recipient = next_final(forward);
+
+	ASSERT(recipient != NULL);
+	merge_add(&forward->finals, recipient->path.address, reply, verdict);
+	if (forward->link->client.final.is_last)
+		answer_merged(forward);
+	else if (verdict->server_is_done)
+		link_expect(forward->link, forward->env->timeouts->command);
+}
+
 void message_final_answered(struct forward *forward, const struct smtp_reply *reply)
 {
 	struct answer verdict;
@@ -288,9 +375,8 @@ void message_final_answered(struct forward *forward, const struct smtp_reply *re
 	}
 	if (verdict.blames_us)
 		forward_alarm(forward, SMTP_CLIENT_DOT, reply);
-	message_forget(forward);
-	forward->mail_is_sent = forward->data_is_sent = false;
-	if (verdict.server_is_done || verdict.answer.reply == NULL)
-		link_quit(&forward->link);
-	forward_answer(forward, &verdict.answer);
+	if (forward->link->client.is_lmtp)
+		merge_final(forward, reply, &verdict);
+	else
+		finish(forward, &verdict.answer, verdict.server_is_done || verdict.blames_us);
 }

@@ -5,6 +5,7 @@
 #include "backend/answer.h"
 #include "backend/forward.h"
 #include "backend/link.h"
+#include "backend/merge.h"
 #include "backend/queue.h"
 #include "backend/replay.h"
 
@@ -49,6 +50,7 @@ struct forward {
 	struct buf chunk; /* being gathered, for BDAT */
 	bool chunk_at_line_start;
 	struct task chunk_task, open_task;
+	struct merge finals;    /* LMTP: the final replies so far */
 	uint64_t answer_by_ms;  /* the client waits no longer */
 	enum reply_id obstacle; /* why servers could not be used so far; REPLY_COUNT: nothing yet */
 	bool is_given_up;       /* all have been tried */
@@ -91,6 +93,8 @@ void envelope_begin(struct forward *forward);
 void envelope_pump(struct forward *forward);
 void envelope_answer_mail_refusal(struct forward *forward);
 void envelope_client_refused(struct forward *forward, const struct smtp_reply *reply);
+/* The accepted recipient at this place; NULL: there are not so many. */
+struct recipient *envelope_recipient(const struct transaction *transaction, unsigned index);
 void envelope_answered(
 	struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply);
 

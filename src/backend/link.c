@@ -359,6 +359,7 @@ static void connected(void *ctx, int fd, const struct err *err)
 	smtp_client_free(&link->client); /* of a connection before this one */
 	link->is_clients = false;
 	smtp_client_init(&link->client, link_hello_name(link), &client_port, link);
+	link->client.is_lmtp = link->backend->settings->protocol == PROTOCOL_LMTP;
 	link_send_identity(link);
 	link->is_tls = link->tls_is_due = false;
 	if (link_is_seen(link)) {

@@ -279,6 +279,8 @@ struct smtp_offer route_offer(
 		if (!is_reachable(table, listener, i))
 			continue;
 		intersect(&table->backends[i], &offer);
+		if (table->backends[i].settings->one_recipient)
+			offer.recipients = 1;
 		reachable++;
 	}
 	offer.one_destination = reachable > 1;

@@ -118,6 +118,7 @@ static void check_backend_tls(
 
 /* ---- Backends ------------------------------------------------------------------------------- */
 
+static const char *const protocols[] = { "smtp", "lmtp", NULL };
 static const char *const balances[] = { "first", "roundrobin", "leastconn", "source", NULL };
 static const char *const proxy_tlv_words[] = { "authority", "ssl", "unique-id", "crc32c", NULL };
 static const char *const hellos[] = { "own", "client", NULL };
@@ -264,10 +265,24 @@ static void check_servers(
 		"at least one server must have a weight above 0");
 }
 
+/* RFC 2033 section 5: who speaks LMTP on the port of SMTP is taken for a server of SMTP. */
+static void check_lmtp(
+	const struct backend_settings *backend, struct conf_node *node, struct conf_errors *errors)
+{
+	const struct server_settings *servers = backend->servers.items;
+
+	for (size_t i = 0; backend->protocol == PROTOCOL_LMTP && i < backend->servers.count; i++)
+		if (servers[i].address.endpoint.port == 25)
+			conf_error(errors, conf_node_get(node, "protocol"),
+				"lmtp must not be spoken on port 25 (%s)",
+				servers[i].address.text.p);
+}
+
 void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
 {
 	const struct backend_settings *backend = value;
 
+	check_lmtp(backend, node, errors);
 	check_servers(backend, node, errors);
 	check_backend_tls(&backend->tls, node, errors);
 	if (backend->proxy_tlvs.count > 0 && backend->identity != IDENTITY_PROXY_V2)
@@ -292,6 +307,20 @@ const struct conf_field backend_fields[] = {
 		.element_size = sizeof(struct server_settings),
 		.help = "Its servers. When one cannot be used the next is tried, within the same "
 			"transaction, as long as no message was sent." },
+	{ .key = "protocol",
+		.type = CONF_ENUM,
+		.offset = BACKEND(protocol),
+		.dflt = "smtp",
+		.choices = protocols,
+		.help = "lmtp: the servers deliver to mailboxes, and answer for each recipient "
+			"(docs/backends.md)." },
+	{ .key = "one_recipient",
+		.type = CONF_BOOL,
+		.offset = BACKEND(one_recipient),
+		.dflt = "no",
+		.help = "Whether a message goes to one recipient at a time: the client is asked to "
+			"send it to the others in further transactions. With lmtp nobody gets a "
+			"message twice then." },
 	{ .key = "balance",
 		.type = CONF_ENUM,
 		.offset = BACKEND(balance),

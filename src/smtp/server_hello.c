@@ -54,8 +54,11 @@ struct verb_check hello_check_ehlo(struct smtp_server *server, struct str argume
 static void print_limits(const struct smtp_server *server, struct buf *text)
 {
 	const struct smtp_limits *limits = &server->settings->limits;
+	uint64_t recipients = server->offer.recipients;
 
-	buf_printf(text, "\nLIMITS RCPTMAX=%" PRIu64 " MAILMAX=%" PRIu64, limits->recipients,
+	if (recipients == 0 || recipients > limits->recipients)
+		recipients = limits->recipients;
+	buf_printf(text, "\nLIMITS RCPTMAX=%" PRIu64 " MAILMAX=%" PRIu64, recipients,
 		limits->transactions);
 	if (server->offer.one_destination)
 		buf_printf(text, " RCPTDOMAINMAX=1");

@@ -585,6 +585,8 @@ static void do_set(struct script *script, struct str text)
 		set_offer(script, text);
 	else if (str_eq(name, STR("size")))
 		port->offer.size = number(text);
+	else if (str_eq(name, STR("offered_recipients")))
+		port->offer.recipients = number(text);
 	else if (str_eq(name, STR("one_destination")))
 		port->offer.one_destination = is_yes;
 	else if (str_eq(name, STR("room")))

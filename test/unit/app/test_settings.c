@@ -173,6 +173,24 @@ static void test_tls_with_backends(void **state)
 	CHECK_ALL(HEAD, rows, LISTENER_TAIL);
 }
 
+/* RFC 2033 section 5. */
+static void test_lmtp(void **state)
+{
+	static const struct row rows[] = {
+		{ "[\"127.0.0.1:24\", \"[::1]:2525\", \"unix:/run/lmtp\"]\n", NULL },
+		{ "[\"127.0.0.1:24\", \"[::1]:25\"]\n",
+			"3:16: backends[0].protocol: lmtp must not be spoken on port 25 "
+			"([::1]:25)" },
+		{ "[\"store.example:25\"]\n",
+			"3:16: backends[0].protocol: lmtp must not be spoken on port 25 "
+			"(store.example:25)" },
+	};
+
+	(void)state;
+	CHECK_ALL("hostname: mx.example.net\nbackends:\n  - {protocol: lmtp, servers: ", rows,
+		"    }\n" LISTENER_TAIL);
+}
+
 static void test_auth(void **state)
 {
 	static const struct row rows[] = {
@@ -250,6 +268,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tls_with_clients),
 		cmocka_unit_test(test_tls_with_backends),
+		cmocka_unit_test(test_lmtp),
 		cmocka_unit_test(test_auth),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_limits),

@@ -395,6 +395,7 @@ static void test_offers_over_routes(void **state)
 	assert_int_equal(offer.extensions, OURS | SHARED);
 	assert_int_equal(offer.size, 3000);
 	assert_false(offer.one_destination); /* both routes lead to one backend */
+	assert_int_equal(offer.recipients, 0);
 	offer = route_offer(&table, STR("inside"), SIZE);
 	assert_int_equal(offer.extensions, OURS | SMTP_EXT_DSN);
 	assert_int_equal(offer.size, 2000);
