@@ -1,7 +1,8 @@
 """One message in is one message out: test/vectors/smuggling-cases.jsonl through the program.
 
-Each case goes whole, cut where it says, and in pieces of 7 bytes and of one, to a strict backend and
-to one that takes lone CR and LF for line ends. What decides is the backend's record.
+Each case goes whole, cut where it says, and in pieces of 7 bytes and of one, to a strict backend, to
+one that takes lone CR and LF for line ends, and by BDAT to one that takes chunks. What decides is the
+backend's record.
 """
 
 import concurrent.futures
@@ -193,11 +194,14 @@ def reference(data):
     return content.replace(b"\r\n.", b"\r\n")[2:]
 
 
-@pytest.fixture(scope="module", params=["strict", "lenient"])
+@pytest.fixture(scope="module", params=["strict", "lenient", "chunks"])
 def backend(request):
     options = ["--lenient-eod"] if request.param == "lenient" else []
-    with Backend(*options) as started:
+    extensions = "PIPELINING,SIZE,8BITMIME,CHUNKING" if request.param == "chunks" else None
+    with Backend(*options, extensions=extensions) as started:
         yield started
+        if request.param == "chunks":
+            assert started.messages() and not started.commands("DATA")
 
 
 @pytest.fixture(scope="module")
