@@ -29,6 +29,7 @@ struct sasl_client {
 	bool is_proven;
 	struct scram_login scram;
 	char password[SASL_PASSWORD_MAX];
+	struct str said; /* the last message */
 	char message[SASL_CLIENT_MESSAGE_MAX];
 };
 
@@ -38,14 +39,17 @@ struct sasl_client {
 void sasl_client_begin(struct sasl_client *client, unsigned mechanism,
 	struct sasl_credentials credentials, struct scram_keyring *ring);
 
-/* The initial response. False: the mechanism has none, the server's challenge comes first. Without it
- * the first challenge, which is empty, is answered by the same message. */
+/* The initial response. False: the mechanism has none, the server's challenge comes first. An initial
+ * response that is not sent with the command is the answer to the first challenge, an empty one. */
 bool sasl_client_initial(struct sasl_client *client, struct str *message);
 
 /* The answer to a challenge. -1: there is none, the exchange must be given up; the words are for the
  * log, and repeat nothing that was said. */
 int sasl_client_answer(
 	struct sasl_client *client, struct str challenge, struct str *message, struct err *err);
+
+/* The last message, once more. */
+struct str sasl_client_said(const struct sasl_client *client);
 
 /* The server says that we are in. -1: it was not asked for what it needs to know that, or it has
  * not proved what it has to. */

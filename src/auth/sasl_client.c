@@ -125,7 +125,15 @@ int sasl_client_answer(
 
 	if (client->step == STEPS_MAX || mechanism->steps[client->step] == NULL)
 		return err_set(err, "the server asks for more than the mechanism has");
-	return mechanism->steps[client->step++](client, challenge, message, err);
+	if (mechanism->steps[client->step++](client, challenge, message, err) < 0)
+		return -1;
+	client->said = *message;
+	return 0;
+}
+
+struct str sasl_client_said(const struct sasl_client *client)
+{
+	return client->said;
 }
 
 int sasl_client_check(const struct sasl_client *client, struct err *err)
