@@ -22,12 +22,13 @@ struct answer {
  * What `reply` to `step` (MAIL, RCPT, DATA or DOT) means for the client:
  *  - a class that does not fit the step is our BACKEND_PROTOCOL;
  *  - 5xx that blames us (authentication or TLS wanted, commands not understood, relaying refused to
- *    us, our EHLO name refused) is our BACKEND_OUR_FAULT: it must never bounce the client's mail;
+ *    us, our EHLO name refused) is our BACKEND_OUR_FAULT: it must never bounce the client's mail.
+ *    A name of EHLO that is refused is the client's, not ours, with `hello_is_clients`;
  *  - 421 becomes 451, as our client's connection is not the backend's to close;
  *  - a 2xx or 3xx to the whole message that is not 250 is our OUTCOME_UNKNOWN;
  *  - everything else goes on as it is, by the backend.
  */
-void answer_from_reply(
-	struct answer *answer, enum smtp_client_step step, const struct smtp_reply *reply);
+void answer_from_reply(struct answer *answer, enum smtp_client_step step,
+	const struct smtp_reply *reply, bool hello_is_clients);
 
 #endif

@@ -9,7 +9,6 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
-#include "backend/backend_auth.h"
 #include "backend/server.h"
 #include "backend/settings.h"
 #include "base/ipaddr.h"
@@ -21,8 +20,7 @@ struct server_wait;
 
 struct backend {
 	const struct backend_settings *settings;
-	struct tls_slot tls;      /* with tls.mode other than off */
-	struct backend_auth auth; /* with credentials of ours */
+	struct tls_slot tls; /* with tls.mode other than off */
 	struct server *servers;
 	size_t server_count;
 	uint64_t choices;          /* made so far */

@@ -27,6 +27,21 @@ size_t identity_header(const struct backend_settings *settings, const struct con
 bool identity_is_xclient(const struct backend_settings *settings);
 bool identity_is_xforward(const struct backend_settings *settings);
 
+/* Does the server hear the client's name in EHLO? */
+bool identity_names_hello(const struct backend_settings *settings);
+
+/* What a connection was opened with, in views of the client's; and whether it still is so: a client may
+ * say EHLO again, log in or start TLS between two transactions. */
+struct identity_told {
+	struct str hello;
+	bool esmtp;
+	const struct auth_info *auth;
+	const struct tls_info *tls;
+};
+void identity_told(const struct connection *connection, struct identity_told *told);
+bool identity_holds(const struct backend_settings *settings, const struct identity_told *told,
+	const struct connection *connection);
+
 /* Has the server what the identity needs? */
 bool identity_is_offered(
 	const struct backend_settings *settings, const struct smtp_capabilities *capabilities);

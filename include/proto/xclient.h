@@ -1,7 +1,7 @@
 /*
  * XCLIENT and XFORWARD (Postfix's extensions): what a server is told of the client behind us. With
- * XCLIENT it takes the session for that client's and greets anew; XFORWARD is for its log and its
- * Received field, and holds for one transaction.
+ * XCLIENT it takes the session for that client's and greets anew; XFORWARD is for its log, and
+ * holds for one transaction.
  *
  *   xclient-command  = "XCLIENT"  1*( SP name "=" value ) CRLF
  *   xforward-command = "XFORWARD" 1*( SP name "=" value ) CRLF

@@ -44,8 +44,14 @@ static bool refuses_relaying(const struct smtp_reply *reply)
 	return false;
 }
 
-static bool blames_us(const struct smtp_reply *reply)
+/* Postfix's word for restrictions on the name of EHLO, whatever the code; and 504 is its code for names
+ * that are not whole, those of addresses among them. */
+static bool blames_us(const struct smtp_reply *reply, bool hello_is_clients)
 {
+	if (contains_nocase(reply->text, STR("helo command rejected")))
+		return !hello_is_clients;
+	if (reply->code == 504 && contains_nocase(reply->text, STR("address rejected")))
+		return false;
 	for (size_t i = 0; i < sizeof(our_fault_codes) / sizeof(our_fault_codes[0]); i++)
 		if (reply->code == our_fault_codes[i])
 			return true;
@@ -66,8 +72,8 @@ static void own(struct answer *answer, enum reply_id reply, enum outcome_by by)
 	answer->answer = (struct smtp_answer){ .own = reply, .by = by };
 }
 
-void answer_from_reply(
-	struct answer *answer, enum smtp_client_step step, const struct smtp_reply *reply)
+void answer_from_reply(struct answer *answer, enum smtp_client_step step,
+	const struct smtp_reply *reply, bool hello_is_clients)
 {
 	*answer = (struct answer){ .changed = *reply };
 	answer->answer = (struct smtp_answer){ .reply = &answer->changed, .by = BY_BACKEND };
@@ -82,7 +88,7 @@ void answer_from_reply(
 	} else if (reply->code == 421) {
 		answer->changed.code = 451;
 		answer->server_is_done = true;
-	} else if (smtp_reply_class(reply) == 5 && blames_us(reply)) {
+	} else if (smtp_reply_class(reply) == 5 && blames_us(reply, hello_is_clients)) {
 		answer->blames_us = true;
 		own(answer, REPLY_BACKEND_OUR_FAULT, BY_BACKEND);
 	}

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/identity.h"
 #include "backend/pool.h"
 #include "backend/queue.h"
 #include "base/assert.h"
@@ -27,7 +28,8 @@ void forward_answer(struct forward *forward, const struct smtp_answer *answer)
 void forward_judge(struct forward *forward, enum smtp_client_step step,
 	const struct smtp_reply *reply, struct answer *verdict)
 {
-	answer_from_reply(verdict, step, reply);
+	answer_from_reply(
+		verdict, step, reply, identity_names_hello(forward->destination->settings));
 	buf_truncate(&forward->answer_text, 0);
 	buf_write(&forward->answer_text, reply->text);
 	verdict->changed.text = buf_view(&forward->answer_text);
@@ -343,11 +345,14 @@ void forward_try_next_server(struct forward *forward)
 		give_up(forward);
 }
 
-/* The connection of an earlier transaction of this client, which nobody else may use. */
+/* The connection of an earlier transaction of this client, which nobody else may use; unless the
+ * server would take the client for what it was then: it may have said EHLO again, or AUTH. */
 static bool goes_on(struct forward *forward)
 {
 	if (forward->link == NULL || forward->link->state != LINK_READY ||
-		forward->link->backend != forward->destination)
+		forward->link->backend != forward->destination ||
+		!identity_holds(
+			forward->destination->settings, &forward->link->told, forward->connection))
 		return false;
 	envelope_begin(forward);
 	forward->was_idle = true;

@@ -16,6 +16,29 @@ bool identity_is_xforward(const struct backend_settings *settings)
 	return settings->identity == IDENTITY_XFORWARD;
 }
 
+bool identity_names_hello(const struct backend_settings *settings)
+{
+	return identity_is_xclient(settings) || settings->hello == BACKEND_HELLO_CLIENT;
+}
+
+void identity_told(const struct connection *connection, struct identity_told *told)
+{
+	*told = (struct identity_told){ .hello = connection->hello.host,
+		.esmtp = connection->esmtp,
+		.auth = connection->auth,
+		.tls = connection->tls };
+}
+
+bool identity_holds(const struct backend_settings *settings, const struct identity_told *told,
+	const struct connection *connection)
+{
+	if (identity_names_hello(settings) && !str_eq(told->hello, connection->hello.host))
+		return false;
+	if (identity_is_xclient(settings))
+		return told->esmtp == connection->esmtp && told->auth == connection->auth;
+	return settings->proxy_tlvs.count == 0 || told->tls == connection->tls;
+}
+
 /* ---- The PROXY header ------------------------------------------------------------------------- */
 
 static bool has_tlv(const struct backend_settings *settings, enum proxy_tlv_word word)

@@ -39,7 +39,6 @@ static void free_later(void *object)
 	timer_stop(&link->deadline);
 	smtp_client_free(&link->client);
 	free(link->identity);
-	link_auth_end(link);
 	free(link);
 }
 
@@ -357,8 +356,6 @@ static void connected(void *ctx, int fd, const struct err *err)
 	link->state = LINK_GREETING;
 	stream_init(&link->stream, link->env->loop, fd, SMTP_CLIENT_INPUT_MAX, LINK_OUT_MAX,
 		&stream_events, link);
-	if (link_says_secrets(link))
-		stream_set_secret(&link->stream);
 	smtp_client_free(&link->client); /* of a connection before this one */
 	link->is_clients = false;
 	smtp_client_init(&link->client, link_hello_name(link), &client_port, link);
@@ -397,6 +394,8 @@ struct link *link_open(const struct backend_env *env, struct backend *backend,
 	link->server = server;
 	link->connection = connection;
 	link->is_probe = connection == NULL;
+	if (connection != NULL)
+		identity_told(connection, &link->told);
 	link->answer_by_ms = answer_by_ms;
 	link->port = port;
 	link->ctx = ctx;
@@ -409,6 +408,7 @@ void link_hand_over(struct link *link, const struct link_port *port, void *ctx)
 {
 	ASSERT(link->state == LINK_READY);
 	link->connection = NULL;
+	link->told = (struct identity_told){ 0 };
 	link->port = port;
 	link->ctx = ctx;
 }

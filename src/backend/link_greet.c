@@ -76,7 +76,7 @@ void link_log_fallback(const struct link *link, const char *reason)
 		log_text("server", link->server->name), log_text("reason", reason));
 }
 
-void link_ready(struct link *link)
+static void ready(struct link *link)
 {
 	server_learn(link->server, &link->client.capabilities, loop_now_ms(link->env->loop));
 	link->state = LINK_READY;
@@ -113,7 +113,7 @@ static void introduce(struct link *link)
 		if (smtp_client_xclient(&link->client, link->identity))
 			return;
 	}
-	link_authenticate(link);
+	ready(link);
 }
 
 /* What is about us: the right to say it, its form, its place. */
@@ -135,7 +135,10 @@ static void xclient_answered(struct link *link, const struct smtp_reply *reply)
 	} else {
 		snprintf(why, sizeof(why), "%d %.*s", reply->code, STR_ARG(reply->text));
 		alarm_identity(link, why);
-		link_fail(link, LINK_REFUSED, "XCLIENT refused");
+		if (link->backend->settings->identity_required || reply->code == 421)
+			link_fail(link, LINK_REFUSED, "XCLIENT refused");
+		else
+			ready(link);
 	}
 }
 
@@ -190,8 +193,6 @@ void link_greeting_answered(
 		starttls_answered(link, reply);
 	else if (step == SMTP_CLIENT_XCLIENT)
 		xclient_answered(link, reply);
-	else if (step == SMTP_CLIENT_AUTH)
-		link_auth_answered(link, reply);
 	else
 		greeted(link, reply);
 }

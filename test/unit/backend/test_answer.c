@@ -9,7 +9,8 @@
 
 #define PASSED REPLY_COUNT /* on, as it is */
 
-static void check(enum smtp_client_step step, const char *text, int code, enum reply_id own)
+static void check(enum smtp_client_step step, const char *text, int code, enum reply_id own,
+	bool hello_is_clients)
 {
 	struct smtp_reply reply;
 	struct buf line, kept;
@@ -21,7 +22,7 @@ static void check(enum smtp_client_step step, const char *text, int code, enum r
 	buf_init(&kept, SMTP_REPLY_TEXT_MAX);
 	buf_printf(&line, "%s\r\n", text);
 	assert_int_equal(smtp_reply_parse(buf_view(&line), &kept, &reply, &taken, &fault), 1);
-	answer_from_reply(&answer, step, &reply);
+	answer_from_reply(&answer, step, &reply, hello_is_clients);
 	if ((answer.answer.reply != NULL) != (own == PASSED))
 		fail_msg("%s to %s", text, smtp_client_step_word(step));
 	assert_int_equal(answer.answer.by, BY_BACKEND);
@@ -85,10 +86,42 @@ static void test_replies(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		check(SMTP_CLIENT_MAIL, rows[i].text, rows[i].code, rows[i].mail);
-		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].rcpt);
-		check(SMTP_CLIENT_DATA, rows[i].text, rows[i].code, rows[i].data);
-		check(SMTP_CLIENT_DOT, rows[i].text, rows[i].code, rows[i].dot);
+		check(SMTP_CLIENT_MAIL, rows[i].text, rows[i].code, rows[i].mail, false);
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].rcpt, false);
+		check(SMTP_CLIENT_DATA, rows[i].text, rows[i].code, rows[i].data, false);
+		check(SMTP_CLIENT_DOT, rows[i].text, rows[i].code, rows[i].dot, false);
+	}
+}
+
+/* Whose the name is that the server does not like. */
+static void test_names(void **state)
+{
+	static const struct {
+		const char *text;
+		int code;
+		enum reply_id with_ours, with_clients;
+	} rows[] = {
+		{ "504 5.5.2 <x>: Helo command rejected: need fully-qualified hostname", 504,
+			REPLY_BACKEND_OUR_FAULT, PASSED },
+		{ "501 5.5.2 <x>: Helo command rejected: Invalid name", 501,
+			REPLY_BACKEND_OUR_FAULT, PASSED },
+		{ "550 5.7.1 <x>: Helo command rejected: Host not found", 550,
+			REPLY_BACKEND_OUR_FAULT, PASSED },
+		{ "450 4.7.1 <x>: Helo command rejected: Host not found", 450, PASSED, PASSED },
+		{ "504 5.5.2 <a>: Sender address rejected: need fully-qualified address", 504,
+			PASSED, PASSED },
+		{ "504 5.5.2 <b>: Recipient address rejected: need fully-qualified address", 504,
+			PASSED, PASSED },
+		{ "504 5.5.4 parameter not implemented", 504, REPLY_BACKEND_OUR_FAULT,
+			REPLY_BACKEND_OUR_FAULT },
+		{ "503 5.5.1 <a>: Sender address rejected: x", 503, REPLY_BACKEND_OUR_FAULT,
+			REPLY_BACKEND_OUR_FAULT },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].with_ours, false);
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].with_clients, true);
 	}
 }
 
@@ -96,6 +129,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_replies),
+		cmocka_unit_test(test_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -233,6 +233,52 @@ static void test_names(void **state)
 	}
 }
 
+/* Between two transactions the client may have changed: what a server was told of it before is kept
+ * only where that makes no difference. */
+static void test_what_still_holds(void **state)
+{
+	static const struct {
+		enum identity identity;
+		int hello;
+		bool has_tlvs, hello_matters, auth_matters, tls_matters;
+	} rows[] = {
+		{ IDENTITY_NONE, BACKEND_HELLO_OWN, false, false, false, false },
+		{ IDENTITY_NONE, BACKEND_HELLO_CLIENT, false, true, false, false },
+		{ IDENTITY_XFORWARD, BACKEND_HELLO_OWN, false, false, false, false },
+		{ IDENTITY_XCLIENT, BACKEND_HELLO_OWN, false, true, true, false },
+		{ IDENTITY_LOCAL_XCLIENT, BACKEND_HELLO_OWN, false, true, true, false },
+		{ IDENTITY_PROXY_V1, BACKEND_HELLO_OWN, false, false, false, false },
+		{ IDENTITY_PROXY_V2, BACKEND_HELLO_OWN, false, false, false, false },
+		{ IDENTITY_PROXY_V2, BACKEND_HELLO_OWN, true, false, false, true },
+	};
+	int words[] = { PROXY_TLV_WORD_SSL };
+	struct auth_info auth = { .user = STR("carol") };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct backend_settings settings = { .identity = (int)rows[i].identity,
+			.hello = rows[i].hello };
+		struct connection client = client_at("192.0.2.1:1", "192.0.2.2:25");
+		struct identity_told told;
+		settings.proxy_tlvs.items = words;
+		settings.proxy_tlvs.count = rows[i].has_tlvs;
+		client.hello.host = STR("a.example");
+		identity_told(&client, &told);
+		assert_true(identity_holds(&settings, &told, &client));
+		client.hello.host = STR("b.example");
+		assert_int_equal(identity_holds(&settings, &told, &client), !rows[i].hello_matters);
+		client.hello.host = STR("a.example");
+		client.esmtp = true;
+		assert_int_equal(identity_holds(&settings, &told, &client), !rows[i].auth_matters);
+		client.esmtp = false;
+		client.auth = &auth;
+		assert_int_equal(identity_holds(&settings, &told, &client), !rows[i].auth_matters);
+		client.auth = NULL;
+		client.tls = &tls;
+		assert_int_equal(identity_holds(&settings, &told, &client), !rows[i].tls_matters);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -244,6 +290,7 @@ int main(void)
 		cmocka_unit_test(test_what_does_not_fit_is_left_out),
 		cmocka_unit_test(test_what_must_be_offered),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_what_still_holds),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
