@@ -5,8 +5,9 @@
         message, = postfix.wait_mail("bob")
 
 It listens on two ports: `port` for plain SMTP, `proxy_port` where smtpd_upstream_proxy_protocol
-wants a PROXY header first. The programs are the installed ones; nothing else of the system's
-Postfix is read or written. master(8) needs root: others need sudo, without a password.
+wants a PROXY header first; and on `ports[name]` for each further one that a test asks for. The
+programs are the installed ones; nothing else of the system's Postfix is read or written. master(8)
+needs root: others need sudo, without a password.
 """
 
 import os
@@ -96,11 +97,14 @@ def _run(*command):
 
 class Postfix:
     """users: local parts of example.com that have a mailbox. further: lines for main.cf. services:
-    lines for master.cf."""
+    lines for master.cf. listeners: name -> settings of a further port, "name=value" without
+    blanks; it logs as postfix/<name>."""
 
-    def __init__(self, users=("bob",), further=(), services=()):
+    def __init__(self, users=("bob",), further=(), services=(), listeners=None):
         self.port = free_port()
         self.proxy_port = free_port()
+        self.ports = {name: free_port() for name in listeners or {}}
+        self._listeners = dict(listeners or {})
         self.directory = Path(tempfile.mkdtemp(prefix="postfix-"))
         self._users = list(users)
         self._further = list(further)
@@ -138,12 +142,18 @@ class Postfix:
             directory=self.directory, uid=owner.pw_uid, gid=owner.pw_gid,
             further="\n".join(self._further)))
         (self.config / "master.cf").write_text(MASTER.format(
-            port=self.port, proxy_port=self.proxy_port, services="\n".join(self._services)))
+            port=self.port, proxy_port=self.proxy_port,
+            services="\n".join([*map(self._listener, self._listeners), *self._services])))
         (self.config / "users").write_text(
             "".join(f"{user}@example.com {user}/\n" for user in self._users))
         _run("chown", "-R", "root:root", str(self.config), str(self.directory / "queue"))
         _run("chown", "postfix", str(self.directory / "data"))
         _run("chown", f"{owner.pw_uid}:{owner.pw_gid}", str(self.directory / "mail"))
+
+    def _listener(self, name):
+        settings = [f"syslog_name=postfix/{name}", *self._listeners[name]]
+        return "".join([f"127.0.0.1:{self.ports[name]} inet n - n - - smtpd",
+                        *(f"\n  -o {setting}" for setting in settings)])
 
     def _start(self):
         ties = ["setpriv", "--pdeathsig", "KILL"] if os.geteuid() == 0 else []
