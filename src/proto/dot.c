@@ -280,18 +280,21 @@ int dot_next(struct dot *dot, struct str input, size_t *taken, struct str *piece
 
 void dot_strip(bool *is_line_start, struct str canonical, struct buf *out)
 {
-	struct str rest = canonical;
-	const char *found;
+	const char *end = canonical.p + canonical.n;
+	const char *from = canonical.p; /* what was not written yet */
+	const char *dot = from;
 
 	if (canonical.n == 0)
 		return;
-	if (*is_line_start && rest.p[0] == '.')
-		rest = str_from_pos(rest, 1);
-	while ((found = memmem(rest.p, rest.n, "\n.", 2)) != NULL) {
-		size_t line_end = (size_t)(found - rest.p) + 1;
-		buf_write(out, str_range(rest, 0, line_end));
-		rest = str_from_pos(rest, line_end + 1);
+	/* Dots are rarer than lines. */
+	while ((dot = memchr(dot, '.', (size_t)(end - dot))) != NULL) {
+		bool is_first = dot == canonical.p ? *is_line_start : dot[-1] == '\n';
+		if (is_first) {
+			buf_write(out, str_make(from, (size_t)(dot - from)));
+			from = dot + 1;
+		}
+		dot++;
 	}
-	buf_write(out, rest);
-	*is_line_start = canonical.p[canonical.n - 1] == '\n';
+	buf_write(out, str_make(from, (size_t)(end - from)));
+	*is_line_start = end[-1] == '\n';
 }
