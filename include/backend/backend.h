@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "backend/backend_auth.h"
 #include "backend/server.h"
 #include "backend/settings.h"
 #include "base/ipaddr.h"
@@ -20,7 +21,8 @@ struct server_wait;
 
 struct backend {
 	const struct backend_settings *settings;
-	struct tls_slot tls; /* with tls.mode other than off */
+	struct tls_slot tls;      /* with tls.mode other than off */
+	struct backend_auth auth; /* with credentials of ours */
 	struct server *servers;
 	size_t server_count;
 	uint64_t choices;          /* made so far */

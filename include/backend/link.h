@@ -54,6 +54,8 @@ struct link_loss {
 	const struct smtp_reply *said;
 };
 
+struct sasl_client;
+
 struct link_port {
 	/* Greeted: envelope commands may be sent. A probe is told so in an earlier state when the
 	 * backend's `health.check` asks for no more. */
@@ -82,10 +84,11 @@ struct link {
 	struct identity_told told; /* of the client that it was opened for */
 
 	/* For the owner to use. */
-	LIST_ENTRY(link) entry; /* of the pool; of backend->leaving in the state LEAVING */
-	bool is_idle;           /* of the pool: counted so by the server */
-	uint64_t born_ms;       /* when it was ready */
-	unsigned messages;      /* transactions that were begun on it */
+	bool owner_authenticates; /* set right behind link_open(): see backend/link_auth.h */
+	LIST_ENTRY(link) entry;   /* of the pool; of backend->leaving in the state LEAVING */
+	bool is_idle;             /* of the pool: counted so by the server */
+	uint64_t born_ms;         /* when it was ready */
+	unsigned messages;        /* transactions that were begun on it */
 
 	/* For backend/link*.c. */
 	const struct link_port *port;
@@ -97,6 +100,8 @@ struct link {
 	uint64_t answer_by_ms; /* no step goes beyond it; 0: no such limit */
 	bool is_clients;       /* XCLIENT was answered 220: it is the client's session */
 	struct xclient_identity *identity; /* while XCLIENT is under way */
+	struct sasl_client *auth;          /* while AUTH is under way with our credentials */
+	bool auth_initial_is_due;          /* it did not fit into the command */
 	bool tls_is_due;                   /* STARTTLS was answered 220 */
 	bool avoids_tls;                   /* it has failed, and may be done without */
 	bool watches_progress;             /* the deadline is moved while the message moves */

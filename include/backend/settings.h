@@ -61,6 +61,13 @@ struct reuse_settings {
 	uint64_t age;      /* in milliseconds */
 };
 
+/* AUTH at a backend. */
+struct backend_auth_settings {
+	struct str user, password_file; /* empty: no credentials of ours */
+	struct conf_list mechanisms;    /* of struct str: the first that a server offers is used */
+	bool allow_plaintext;           /* without TLS; also the credentials of clients */
+};
+
 #define BACKEND_SERVERS_MAX 64
 
 struct server_settings {
@@ -91,6 +98,7 @@ struct backend_settings {
 	struct conf_list proxy_tlvs; /* of int: enum proxy_tlv_word */
 	int hello;                   /* enum backend_hello */
 	struct backend_tls_settings tls;
+	struct backend_auth_settings auth;
 	struct health_settings health;
 	uint64_t queue; /* sessions that may wait for a connection */
 	int chunking;   /* enum chunking */

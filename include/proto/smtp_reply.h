@@ -64,6 +64,9 @@ enum smtp_auth_mechanism {
 	SMTP_AUTH_PLAIN = 1 << 0,
 	SMTP_AUTH_LOGIN = 1 << 1,
 	SMTP_AUTH_SCRAM_SHA_256 = 1 << 2,
+	SMTP_AUTH_SCRAM_SHA_256_PLUS = 1 << 3,
+	SMTP_AUTH_OAUTHBEARER = 1 << 4,
+	SMTP_AUTH_XOAUTH2 = 1 << 5,
 };
 
 /*

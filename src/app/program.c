@@ -32,7 +32,7 @@
 #define STOP_MS 10000
 /* How often is looked whether the last session has ended. */
 #define DRAIN_LOOK_MS 100
-/* How often is looked whether certificates, keys, users or maps have changed. */
+/* How often is looked whether certificates, keys, users, passwords or maps have changed. */
 #define FILES_LOOK_MS 5000
 
 struct program {
@@ -170,7 +170,8 @@ static int make_backends(struct program *program, struct err *err)
 	for (size_t i = 0; i < list->count; i++) {
 		struct backend *backend = &program->backends[program->backend_count++];
 		backend_init(backend, &settings[i]);
-		if (backend_tls_open(backend, err) < 0)
+		if (backend_tls_open(backend, err) < 0 ||
+			backend_auth_open(&backend->auth, &settings[i], err) < 0)
 			return -1;
 	}
 	return 0;
@@ -419,8 +420,10 @@ static void refresh_files(struct program *program, bool always)
 		auth_slot_refresh(&program->auth_slots[i], always);
 		sender_slot_refresh(&program->sender_slots[i], always);
 	}
-	for (size_t i = 0; i < program->backend_count; i++)
+	for (size_t i = 0; i < program->backend_count; i++) {
 		tls_slot_refresh(&program->backends[i].tls, always);
+		backend_auth_refresh(&program->backends[i].auth, always);
+	}
 	route_table_refresh(&program->edge.routes, always);
 }
 
@@ -565,6 +568,7 @@ static void free_backend(struct backend *backend)
 	pool_drop(backend);
 	link_drop_leaving(backend);
 	tls_slot_close(&backend->tls);
+	backend_auth_close(&backend->auth);
 	backend_free(backend);
 }
 

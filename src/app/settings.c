@@ -306,6 +306,23 @@ static void notice_plans(const struct settings *settings, struct buf *out)
 				STR_ARG(plans[i].name));
 }
 
+/* Whoever can stand in between can take what is sent. */
+static void notice_credentials(const struct settings *settings, struct buf *out)
+{
+	const struct backend_settings *backends = settings->backends.items;
+
+	for (size_t i = 0; i < settings->backends.count; i++) {
+		const struct backend_settings *backend = &backends[i];
+		if (backend->auth.user.n > 0 && backend->tls.mode != BACKEND_TLS_OFF &&
+			backend->tls.verify == TLS_VERIFY_NONE)
+			buf_printf(out,
+				"backends: %.*s: auth with tls.verify: none: the password is told "
+				"to "
+				"whoever answers\n",
+				STR_ARG(backend->name));
+	}
+}
+
 void settings_notices(const struct settings *settings, struct buf *out)
 {
 	const struct route_settings *routes = settings->routes.items;
@@ -322,4 +339,5 @@ void settings_notices(const struct settings *settings, struct buf *out)
 		buf_printf(out, "routes: the last route does not match every recipient; those that "
 				"match none are deferred\n");
 	notice_plans(settings, out);
+	notice_credentials(settings, out);
 }

@@ -1,8 +1,5 @@
 #include "auth/scram.h"
 
-#include <limits.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,6 +7,8 @@
 #include "base/assert.h"
 #include "base/base64.h"
 #include "base/buf.h"
+#include "digest_priv.h"
+#include "scram_priv.h"
 
 #define DOVECOT STR("{SCRAM-SHA-256}")
 #define POSTGRESQL STR("SCRAM-SHA-256$")
@@ -17,39 +16,9 @@
 /* A client's last message: its binding, the nonces and the proof; RFC 4954's line bounds it. */
 #define AUTH_MESSAGE_MAX (SCRAM_CLIENT_FIRST_MAX + SCRAM_SERVER_MESSAGE_MAX + AUTH_LINE_MAX)
 
-struct digest {
-	uint8_t bytes[SCRAM_HASH_SIZE];
-};
-
 static struct str view(const uint8_t *bytes, size_t n)
 {
 	return str_make((const char *)bytes, n);
-}
-
-static struct str digest_view(const struct digest *digest)
-{
-	return view(digest->bytes, sizeof(digest->bytes));
-}
-
-static struct digest hash(struct str message)
-{
-	struct digest digest;
-	unsigned n;
-	int rc = EVP_Digest(message.p, message.n, digest.bytes, &n, EVP_sha256(), NULL);
-
-	ASSERT(rc == 1 && n == SCRAM_HASH_SIZE);
-	return digest;
-}
-
-static struct digest hmac(struct str key, struct str message)
-{
-	struct digest digest;
-	unsigned n;
-	const uint8_t *done = HMAC(EVP_sha256(), key.p, (int)key.n,
-		(const unsigned char *)message.p, message.n, digest.bytes, &n);
-
-	ASSERT(done != NULL && n == SCRAM_HASH_SIZE);
-	return digest;
 }
 
 /* ---- Verifiers ------------------------------------------------------------------------------ */
@@ -137,15 +106,10 @@ size_t scram_verifier_print(
 void scram_verifier_make(
 	struct str password, struct str salt, unsigned iterations, struct scram_verifier *verifier)
 {
-	struct digest salted;
-
-	ASSERT(salt.n <= SCRAM_SALT_MAX && password.n <= INT_MAX && iterations <= INT_MAX);
-	int rc = PKCS5_PBKDF2_HMAC(password.p, (int)password.n, (const unsigned char *)salt.p,
-		(int)salt.n, (int)iterations, EVP_sha256(), SCRAM_HASH_SIZE, salted.bytes);
-	ASSERT(rc == 1);
-	struct digest client_key = hmac(digest_view(&salted), STR("Client Key"));
-	struct digest stored_key = hash(digest_view(&client_key));
-	struct digest server_key = hmac(digest_view(&salted), STR("Server Key"));
+	struct digest salted = digest_stretch(password, salt, iterations);
+	struct digest client_key = digest_hmac(digest_view(&salted), STR("Client Key"));
+	struct digest stored_key = digest_hash(digest_view(&client_key));
+	struct digest server_key = digest_hmac(digest_view(&salted), STR("Server Key"));
 
 	*verifier = (struct scram_verifier){ .iterations = iterations, .salt_n = salt.n };
 	memcpy(verifier->salt, salt.p, salt.n);
@@ -170,7 +134,7 @@ bool scram_verifier_matches(const struct scram_verifier *verifier, struct str pa
 
 struct scram_fake_key scram_fake_key_from(struct str secret)
 {
-	struct digest digest = hmac(secret, STR("gatepost: made-up verifiers"));
+	struct digest digest = digest_hmac(secret, STR("gatepost: made-up verifiers"));
 	struct scram_fake_key key;
 
 	memcpy(key.bytes, digest.bytes, sizeof(key.bytes));
@@ -181,9 +145,10 @@ struct scram_fake_key scram_fake_key_from(struct str secret)
 /* One block of what the key makes of a name; blocks with different labels are independent. */
 static struct digest fake_block(const struct scram_fake_key *key, char label, struct str name)
 {
-	struct digest labelled = hmac(view(key->bytes, sizeof(key->bytes)), str_make(&label, 1));
+	struct digest labelled =
+		digest_hmac(view(key->bytes, sizeof(key->bytes)), str_make(&label, 1));
 
-	return hmac(digest_view(&labelled), name);
+	return digest_hmac(digest_view(&labelled), name);
 }
 
 void scram_verifier_fake(const struct scram_fake_key *key, struct str name,
@@ -204,9 +169,7 @@ _Static_assert(2 * SCRAM_HASH_SIZE >= SCRAM_SALT_MAX, "two blocks make a salt");
 
 /* ---- Parts of messages ---------------------------------------------------------------------- */
 
-/* Takes an attribute "x=value" off the front of *rest, a comma behind it included; the value must
- * not be empty. False: another one is there. */
-static bool take_attribute(struct str *rest, char name, struct str *value)
+bool scram_take_attribute(struct str *rest, char name, struct str *value)
 {
 	struct str attribute = str_cut(rest, ',');
 
@@ -216,8 +179,7 @@ static bool take_attribute(struct str *rest, char name, struct str *value)
 	return true;
 }
 
-/* Extensions mean nothing to us, but they must be some: *( "," ALPHA "=" value ). */
-static bool are_extensions(struct str rest)
+bool scram_are_extensions(struct str rest)
 {
 	while (rest.n > 0) {
 		struct str extension = str_cut(&rest, ',');
@@ -229,8 +191,7 @@ static bool are_extensions(struct str rest)
 	return true;
 }
 
-/* RFC 5802 section 7: printable = %x21-2B / %x2D-7E */
-static bool is_nonce(struct str s)
+bool scram_is_nonce(struct str s)
 {
 	for (size_t i = 0; i < s.n; i++)
 		if (s.p[i] < 0x21 || s.p[i] > 0x7e || s.p[i] == ',')
@@ -334,10 +295,11 @@ static bool parse_bare(struct scram *scram)
 {
 	struct str rest = scram->first_bare, name;
 
-	return take_attribute(&rest, 'n', &name) &&
+	return scram_take_attribute(&rest, 'n', &name) &&
 	       sasl_name_decode(name, scram->name, &scram->name_n) &&
-	       take_attribute(&rest, 'r', &scram->client_nonce) && is_nonce(scram->client_nonce) &&
-	       scram->client_nonce.n <= SCRAM_CLIENT_NONCE_MAX && are_extensions(rest);
+	       scram_take_attribute(&rest, 'r', &scram->client_nonce) &&
+	       scram_is_nonce(scram->client_nonce) &&
+	       scram->client_nonce.n <= SCRAM_CLIENT_NONCE_MAX && scram_are_extensions(rest);
 }
 
 enum auth_result scram_client_first(struct scram *scram, struct str message)
@@ -392,9 +354,9 @@ static bool parse_final(struct str message, struct final *final)
 	struct str proof = str_from_pos(message, comma + 1);
 
 	final->without_proof = rest;
-	return take_attribute(&rest, 'c', &final->binding) &&
-	       take_attribute(&rest, 'r', &final->nonce) && is_nonce(final->nonce) &&
-	       are_extensions(rest) && take_attribute(&proof, 'p', &final->proof);
+	return scram_take_attribute(&rest, 'c', &final->binding) &&
+	       scram_take_attribute(&rest, 'r', &final->nonce) && scram_is_nonce(final->nonce) &&
+	       scram_are_extensions(rest) && scram_take_attribute(&proof, 'p', &final->proof);
 }
 
 static bool is_nonce_of(const struct scram *scram, struct str nonce)
@@ -431,11 +393,11 @@ static bool is_proven(const struct scram_verifier *verifier, struct str auth_mes
 	const uint8_t proof[SCRAM_HASH_SIZE])
 {
 	struct str stored_key = view(verifier->stored_key, SCRAM_HASH_SIZE);
-	struct digest client_key = hmac(stored_key, auth_message);
+	struct digest client_key = digest_hmac(stored_key, auth_message);
 
 	for (size_t i = 0; i < SCRAM_HASH_SIZE; i++)
 		client_key.bytes[i] ^= proof[i];
-	struct digest hashed = hash(digest_view(&client_key));
+	struct digest hashed = digest_hash(digest_view(&client_key));
 	secret_wipe(&client_key, sizeof(client_key));
 	return secret_eq(digest_view(&hashed), stored_key);
 }
@@ -455,7 +417,7 @@ static void join_messages(const struct scram *scram, struct str without_proof, s
 static struct str sign(struct scram *scram, struct str auth_message)
 {
 	struct digest signature =
-		hmac(view(scram->verifier.server_key, SCRAM_HASH_SIZE), auth_message);
+		digest_hmac(view(scram->verifier.server_key, SCRAM_HASH_SIZE), auth_message);
 
 	scram->message_n = 0;
 	say(scram, STR("v="));

@@ -39,6 +39,7 @@ static void free_later(void *object)
 	timer_stop(&link->deadline);
 	smtp_client_free(&link->client);
 	free(link->identity);
+	link_auth_end(link);
 	free(link);
 }
 
@@ -356,6 +357,8 @@ static void connected(void *ctx, int fd, const struct err *err)
 	link->state = LINK_GREETING;
 	stream_init(&link->stream, link->env->loop, fd, SMTP_CLIENT_INPUT_MAX, LINK_OUT_MAX,
 		&stream_events, link);
+	if (link_says_secrets(link))
+		stream_set_secret(&link->stream);
 	smtp_client_free(&link->client); /* of a connection before this one */
 	link->is_clients = false;
 	smtp_client_init(&link->client, link_hello_name(link), &client_port, link);

@@ -76,7 +76,7 @@ void link_log_fallback(const struct link *link, const char *reason)
 		log_text("server", link->server->name), log_text("reason", reason));
 }
 
-static void ready(struct link *link)
+void link_ready(struct link *link)
 {
 	server_learn(link->server, &link->client.capabilities, loop_now_ms(link->env->loop));
 	link->state = LINK_READY;
@@ -113,7 +113,7 @@ static void introduce(struct link *link)
 		if (smtp_client_xclient(&link->client, link->identity))
 			return;
 	}
-	ready(link);
+	link_authenticate(link);
 }
 
 /* What is about us: the right to say it, its form, its place. */
@@ -138,7 +138,7 @@ static void xclient_answered(struct link *link, const struct smtp_reply *reply)
 		if (link->backend->settings->identity_required || reply->code == 421)
 			link_fail(link, LINK_REFUSED, "XCLIENT refused");
 		else
-			ready(link);
+			link_authenticate(link);
 	}
 }
 
@@ -193,6 +193,8 @@ void link_greeting_answered(
 		starttls_answered(link, reply);
 	else if (step == SMTP_CLIENT_XCLIENT)
 		xclient_answered(link, reply);
+	else if (step == SMTP_CLIENT_AUTH)
+		link_auth_answered(link, reply);
 	else
 		greeted(link, reply);
 }

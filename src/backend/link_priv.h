@@ -20,4 +20,16 @@ bool link_is_seen(const struct link *link);
 void link_greeting_answered(
 	struct link *link, enum smtp_client_step step, const struct smtp_reply *reply);
 
+/* Whatever the greeting needs is done: the owner may have it. */
+void link_ready(struct link *link);
+
+/* AUTH, behind all that the greeting says otherwise; link_auth.c. It ends in link_ready(), or the link
+ * fails. */
+void link_authenticate(struct link *link);
+void link_auth_answered(struct link *link, const struct smtp_reply *reply);
+/* Forgets the exchange, if there is one. */
+void link_auth_end(struct link *link);
+/* Will credentials go through? */
+bool link_says_secrets(const struct link *link);
+
 #endif

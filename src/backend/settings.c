@@ -2,6 +2,8 @@
 
 #include "backend/identity.h"
 
+#include "auth/sasl.h"
+#include "backend/backend_auth.h"
 #include "net/tls.h"
 
 #define SECOND_MS UINT64_C(1000)
@@ -114,6 +116,59 @@ static void check_backend_tls(
 		conf_error(errors, at, "verify: fingerprint needs fingerprint");
 	if ((tls->certificate.n == 0) != (tls->key.n == 0))
 		conf_error(errors, at, "certificate and key belong together");
+}
+
+/* ---- AUTH ------------------------------------------------------------------------------------- */
+
+#define BACKEND_AUTH(member) offsetof(struct backend_auth_settings, member)
+
+static const struct conf_field backend_auth_settings_fields[] = {
+	{ .key = "user",
+		.type = CONF_STRING,
+		.offset = BACKEND_AUTH(user),
+		.example = "gatepost",
+		.help = "The name that we authenticate as." },
+	{ .key = "password_file",
+		.type = CONF_STRING,
+		.offset = BACKEND_AUTH(password_file),
+		.example = "/etc/gatepost/mta.password",
+		.help = "A file with the password in its only line. Read anew when it changes." },
+	{ .key = "mechanisms",
+		.type = CONF_STRING,
+		.flags = CONF_LIST,
+		.offset = BACKEND_AUTH(mechanisms),
+		.dflt = "[SCRAM-SHA-256, PLAIN, LOGIN]",
+		.help = "The first of these that the server offers is used, and no other one when "
+			"it refuses." },
+	{ .key = "allow_plaintext",
+		.type = CONF_BOOL,
+		.offset = BACKEND_AUTH(allow_plaintext),
+		.dflt = "no",
+		.help = "Whether credentials may be sent without TLS: these, and those of clients "
+			"where a listener has auth.backend." },
+	CONF_END,
+};
+
+static void check_backend_auth(
+	const struct backend_settings *backend, struct conf_node *node, struct conf_errors *errors)
+{
+	const struct backend_auth_settings *auth = &backend->auth;
+	struct conf_node *at = conf_node_get(node, "auth");
+	struct str unknown = backend_auth_unknown(&auth->mechanisms);
+
+	if ((auth->user.n == 0) != (auth->password_file.n == 0))
+		conf_error(errors, at, "user and password_file belong together");
+	if (auth->user.n > SASL_NAME_MAX || !sasl_is_text(auth->user))
+		conf_error(errors, conf_node_get(at, "user"), "must be UTF-8 of at most %d bytes",
+			SASL_NAME_MAX);
+	if (unknown.n > 0)
+		conf_error(errors, conf_node_get(at, "mechanisms"),
+			"there is no mechanism %.*s towards backends", STR_ARG(unknown));
+	if (auth->user.n > 0 && backend->tls.mode == BACKEND_TLS_OFF && !auth->allow_plaintext)
+		conf_error(errors, at,
+			"a password is not sent without TLS: tls.mode must be implicit, required "
+			"or "
+			"opportunistic, or allow_plaintext: yes");
 }
 
 /* ---- Backends ------------------------------------------------------------------------------- */
@@ -285,6 +340,7 @@ void backend_accepts(const void *value, struct conf_node *node, struct conf_erro
 	check_lmtp(backend, node, errors);
 	check_servers(backend, node, errors);
 	check_backend_tls(&backend->tls, node, errors);
+	check_backend_auth(backend, node, errors);
 	if (backend->proxy_tlvs.count > 0 && backend->identity != IDENTITY_PROXY_V2)
 		conf_error(errors, conf_node_get(node, "proxy_tlvs"),
 			"proxy_tlvs has no meaning without identity: proxy-v2");
@@ -370,6 +426,11 @@ const struct conf_field backend_fields[] = {
 		.offset = BACKEND(tls),
 		.fields = backend_tls_fields,
 		.help = "TLS towards the backend." },
+	{ .key = "auth",
+		.type = CONF_MAP,
+		.offset = BACKEND(auth),
+		.fields = backend_auth_settings_fields,
+		.help = "AUTH at the backend." },
 	{ .key = "health",
 		.type = CONF_MAP,
 		.offset = BACKEND(health),

@@ -227,6 +227,9 @@ static const struct {
 	{ STR_INIT("PLAIN"), SMTP_AUTH_PLAIN },
 	{ STR_INIT("LOGIN"), SMTP_AUTH_LOGIN },
 	{ STR_INIT("SCRAM-SHA-256"), SMTP_AUTH_SCRAM_SHA_256 },
+	{ STR_INIT("SCRAM-SHA-256-PLUS"), SMTP_AUTH_SCRAM_SHA_256_PLUS },
+	{ STR_INIT("OAUTHBEARER"), SMTP_AUTH_OAUTHBEARER },
+	{ STR_INIT("XOAUTH2"), SMTP_AUTH_XOAUTH2 },
 };
 
 static void add_size(struct smtp_capabilities *capabilities, struct str params)

@@ -37,7 +37,7 @@ LIBRARIES = {
     r"ares.*\.h": {"src/net/resolver_channel_priv.h", "src/app/main.c"},
     r"openssl/.*": {"src/net/tls_priv.h", "src/net/tls.c", "src/net/tls_files.c",
                     "src/net/tls_server.c", "src/net/tls_client.c", "src/net/stream_tls.c",
-                    "src/auth/scram.c", "src/auth/secret.c", "src/app/main.c"},
+                    "src/auth/digest.c", "src/auth/secret.c", "src/app/main.c"},
     r"crypt\.h": {"src/auth/password.c"},
     r"event2?/.*|event\.h": set(),  # libevent: never, see test/lint/binary.py
 }

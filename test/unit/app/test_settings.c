@@ -173,6 +173,35 @@ static void test_tls_with_backends(void **state)
 	CHECK_ALL(HEAD, rows, LISTENER_TAIL);
 }
 
+static void test_auth_at_backends(void **state)
+{
+#define WHO "user: relay, password_file: /p"
+	static const struct row rows[] = {
+		{ "    auth: {" WHO "}\n    tls: {mode: required}\n", NULL },
+		{ "    auth: {" WHO "}\n    tls: {mode: implicit}\n", NULL },
+		{ "    auth: {" WHO "}\n    tls: {mode: opportunistic}\n", NULL },
+		{ "    auth: {" WHO ", allow_plaintext: yes}\n", NULL },
+		{ "    auth: {" WHO ", mechanisms: plain}\n    tls: {mode: required}\n", NULL },
+		{ "    auth: {allow_plaintext: yes}\n", NULL }, /* for those of clients */
+		{ "    auth: {" WHO "}\n",
+			"5:11: backends[0].auth: a password is not sent without TLS" },
+		{ "    auth: {user: relay}\n    tls: {mode: required}\n",
+			"5:11: backends[0].auth: user and password_file belong together" },
+		{ "    auth: {password_file: /p}\n    tls: {mode: required}\n",
+			"5:11: backends[0].auth: user and password_file belong together" },
+		{ "    auth: {" WHO ", mechanisms: [CRAM-MD5]}\n    tls: {mode: required}\n",
+			"5:56: backends[0].auth.mechanisms: there is no mechanism CRAM-MD5" },
+		{ "    auth: {" WHO
+		  ", mechanisms: SCRAM-SHA-256-PLUS}\n    tls: {mode: required}\n",
+			"5:56: backends[0].auth.mechanisms: there is no mechanism SCRAM-" },
+		{ "    auth: {" WHO ", password: x}\n    tls: {mode: required}\n",
+			"5:44: backends[0].auth.password: unknown key" },
+	};
+
+	(void)state;
+	CHECK_ALL(HEAD, rows, LISTENER_TAIL);
+}
+
 /* RFC 2033 section 5. */
 static void test_lmtp(void **state)
 {
@@ -268,6 +297,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_tls_with_clients),
 		cmocka_unit_test(test_tls_with_backends),
+		cmocka_unit_test(test_auth_at_backends),
 		cmocka_unit_test(test_lmtp),
 		cmocka_unit_test(test_auth),
 		cmocka_unit_test(test_routes),
