@@ -33,11 +33,21 @@ struct buf buf_on(char *memory, size_t size);
 void buf_set_secret(struct buf *buf);
 
 /* Bytes held, and how many more may be written. */
-size_t buf_used(const struct buf *buf);
-size_t buf_room(const struct buf *buf);
+static inline size_t buf_used(const struct buf *buf)
+{
+	return buf->end - buf->start;
+}
+
+static inline size_t buf_room(const struct buf *buf)
+{
+	return buf->max - buf_used(buf);
+}
 
 /* A view of what is held; good until the next write, consume or release. */
-struct str buf_view(const struct buf *buf);
+static inline struct str buf_view(const struct buf *buf)
+{
+	return str_make(buf->data ? buf->data + buf->start : "", buf_used(buf));
+}
 
 /* Appends; false (and nothing written) when it would exceed the maximum. */
 bool buf_write(struct buf *buf, struct str bytes);

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 struct str {
 	const char *p;
@@ -35,18 +36,39 @@ static inline bool str_is_empty(struct str s)
 	return s.n == 0;
 }
 
-bool str_eq(struct str a, struct str b);
+static inline bool str_eq(struct str a, struct str b)
+{
+	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
 bool str_eq_nocase(struct str a, struct str b);
 bool str_starts_with(struct str s, struct str prefix);
 bool str_starts_with_nocase(struct str s, struct str prefix);
 bool str_ends_with_nocase(struct str s, struct str suffix);
 
 /* The bytes from `from` on (or up to `to`); positions beyond the end mean the end. */
-struct str str_from_pos(struct str s, size_t from);
-struct str str_range(struct str s, size_t from, size_t to);
+static inline struct str str_range(struct str s, size_t from, size_t to)
+{
+	if (to > s.n)
+		to = s.n;
+	if (from > to)
+		from = to;
+	return str_make(s.p ? s.p + from : NULL, to - from);
+}
+
+static inline struct str str_from_pos(struct str s, size_t from)
+{
+	return str_range(s, from, s.n);
+}
 
 /* Position of the first `c`, or s.n when there is none. */
-size_t str_find(struct str s, char c);
+static inline size_t str_find(struct str s, char c)
+{
+	const char *hit = s.n ? (const char *)memchr(s.p, c, s.n) : NULL;
+
+	return hit ? (size_t)(hit - s.p) : s.n;
+}
+
 /* Position of the last `c`, or s.n when there is none. */
 size_t str_rfind(struct str s, char c);
 

@@ -39,21 +39,6 @@ struct buf buf_on(char *memory, size_t size)
 	return (struct buf){ .data = memory, .capacity = size, .max = size };
 }
 
-size_t buf_used(const struct buf *buf)
-{
-	return buf->end - buf->start;
-}
-
-size_t buf_room(const struct buf *buf)
-{
-	return buf->max - buf_used(buf);
-}
-
-struct str buf_view(const struct buf *buf)
-{
-	return str_make(buf->data ? buf->data + buf->start : "", buf_used(buf));
-}
-
 /* realloc(3) would leave what it moves behind. */
 static void move_to_fresh(struct buf *buf, size_t capacity)
 {

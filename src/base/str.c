@@ -10,11 +10,6 @@ struct str str_from(const char *c_string)
 	return str_make(c_string, c_string ? strlen(c_string) : 0);
 }
 
-bool str_eq(struct str a, struct str b)
-{
-	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
 bool str_eq_nocase(struct str a, struct str b)
 {
 	if (a.n != b.n)
@@ -38,27 +33,6 @@ bool str_starts_with_nocase(struct str s, struct str prefix)
 bool str_ends_with_nocase(struct str s, struct str suffix)
 {
 	return s.n >= suffix.n && str_eq_nocase(str_from_pos(s, s.n - suffix.n), suffix);
-}
-
-struct str str_from_pos(struct str s, size_t from)
-{
-	return str_range(s, from, s.n);
-}
-
-struct str str_range(struct str s, size_t from, size_t to)
-{
-	if (to > s.n)
-		to = s.n;
-	if (from > to)
-		from = to;
-	return str_make(s.p ? s.p + from : NULL, to - from);
-}
-
-size_t str_find(struct str s, char c)
-{
-	const char *hit = s.n ? memchr(s.p, c, s.n) : NULL;
-
-	return hit ? (size_t)(hit - s.p) : s.n;
 }
 
 size_t str_rfind(struct str s, char c)
