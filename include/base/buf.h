@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/str.h"
 
@@ -49,9 +50,35 @@ static inline struct str buf_view(const struct buf *buf)
 	return str_make(buf->data ? buf->data + buf->start : "", buf_used(buf));
 }
 
+/* For buf_write: when there is no memory for it yet. */
+bool buf_write_growing(struct buf *buf, struct str bytes);
+
 /* Appends; false (and nothing written) when it would exceed the maximum. */
-bool buf_write(struct buf *buf, struct str bytes);
+static inline bool buf_write(struct buf *buf, struct str bytes)
+{
+	if (bytes.n == 0)
+		return true;
+	if (bytes.n > buf->capacity - buf->end || bytes.n > buf_room(buf))
+		return buf_write_growing(buf, bytes);
+	memcpy(buf->data + buf->end, bytes.p, bytes.n);
+	buf->end += bytes.n;
+	return true;
+}
 bool buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Appends decimal digits, with zeros in front of them up to `width` (at most 20). */
+bool buf_write_number(struct buf *buf, uint64_t number, unsigned width);
+
+/*
+ * For who writes in place: `n` writable bytes behind the end, or NULL when they would exceed the
+ * maximum; good until the next call that is not buf_commit(). Then what was written of them, at most
+ * `n`, belongs to the queue.
+ */
+char *buf_reserve(struct buf *buf, size_t n);
+static inline void buf_commit(struct buf *buf, size_t n)
+{
+	buf->end += n;
+}
 
 /* Drops `n` bytes at the front; n <= buf_used(). */
 void buf_consume(struct buf *buf, size_t n);

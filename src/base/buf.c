@@ -9,6 +9,7 @@
 #include "base/xalloc.h"
 
 #define SMALLEST 256
+#define NUMBER_MAX 20 /* digits of 2^64 */
 
 void buf_init(struct buf *buf, size_t max)
 {
@@ -82,16 +83,37 @@ static void make_room(struct buf *buf, size_t n)
 		grow(buf, used + n);
 }
 
-bool buf_write(struct buf *buf, struct str bytes)
+bool buf_write_growing(struct buf *buf, struct str bytes)
 {
 	if (bytes.n > buf_room(buf))
 		return false;
-	if (bytes.n == 0)
-		return true;
 	make_room(buf, bytes.n);
 	memcpy(buf->data + buf->end, bytes.p, bytes.n);
 	buf->end += bytes.n;
 	return true;
+}
+
+char *buf_reserve(struct buf *buf, size_t n)
+{
+	if (n > buf_room(buf))
+		return NULL;
+	make_room(buf, n);
+	return buf->data + buf->end;
+}
+
+bool buf_write_number(struct buf *buf, uint64_t number, unsigned width)
+{
+	char digits[NUMBER_MAX];
+	size_t at = sizeof(digits);
+
+	ASSERT(width <= sizeof(digits));
+	do {
+		digits[--at] = (char)('0' + number % 10);
+		number /= 10;
+	} while (number > 0);
+	while (sizeof(digits) - at < width)
+		digits[--at] = '0';
+	return buf_write(buf, str_make(digits + at, sizeof(digits) - at));
 }
 
 bool buf_printf(struct buf *buf, const char *format, ...)

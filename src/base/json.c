@@ -1,6 +1,5 @@
 #include "base/json.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/utf8.h"
@@ -21,10 +20,15 @@ static void put(struct json *json, struct str bytes)
 		json->failed = true;
 }
 
+static void put_char(struct json *json, char c)
+{
+	put(json, str_make(&c, 1));
+}
+
 static void begin_value(struct json *json)
 {
 	if (json->needs_comma)
-		put(json, STR(","));
+		put_char(json, ',');
 	json->needs_comma = true;
 }
 
@@ -70,6 +74,13 @@ static bool is_plain(uint32_t code)
 	return code != '"' && code != '\\' && code != 0x2028 && code != 0x2029;
 }
 
+/* The same for ASCII, which nearly everything is; the others are looked at. */
+static const bool is_plain_ascii[256] = {
+	[0x20 ... 0x21] = true, /* not '"' */
+	[0x23 ... 0x5b] = true, /* not '\\' */
+	[0x5d ... 0x7e] = true,
+};
+
 static void put_escape(struct json *json, uint32_t code)
 {
 	char text[8];
@@ -89,8 +100,11 @@ static size_t plain_length(struct str s)
 
 	while (at < s.n) {
 		uint32_t code;
+		if (is_plain_ascii[(unsigned char)s.p[at]]) {
+			at++;
+			continue;
+		}
 		size_t n = utf8_decode(str_from_pos(s, at), &code);
-
 		if (n == 0 || !is_plain(code))
 			break;
 		at += n;
@@ -98,29 +112,36 @@ static size_t plain_length(struct str s)
 	return at;
 }
 
-static void put_string(struct json *json, struct str s)
+/* The rest of a string, from what needs an escape on. */
+static void put_escaped(struct json *json, struct str s)
 {
-	put(json, STR("\""));
 	while (s.n > 0 && !json->failed) {
-		size_t plain = plain_length(s);
-
-		put(json, str_range(s, 0, plain));
-		s = str_from_pos(s, plain);
-		if (s.n == 0)
-			break;
 		uint32_t code = (unsigned char)s.p[0];
 		size_t n = utf8_decode(s, &code);
 		put_escape(json, code);
 		s = str_from_pos(s, n ? n : 1);
+		size_t plain = plain_length(s);
+		put(json, str_range(s, 0, plain));
+		s = str_from_pos(s, plain);
 	}
-	put(json, STR("\""));
+}
+
+static void put_string(struct json *json, struct str s)
+{
+	size_t plain = plain_length(s);
+
+	put_char(json, '"');
+	put(json, str_range(s, 0, plain));
+	if (plain < s.n)
+		put_escaped(json, str_from_pos(s, plain));
+	put_char(json, '"');
 }
 
 void json_key(struct json *json, struct str key)
 {
 	begin_value(json);
 	put_string(json, key);
-	put(json, STR(":"));
+	put_char(json, ':');
 	json->needs_comma = false;
 }
 
@@ -130,22 +151,24 @@ void json_str(struct json *json, struct str value)
 	put_string(json, value);
 }
 
+static void put_number(struct json *json, uint64_t value)
+{
+	if (!json->failed && !buf_write_number(json->out, value, 0))
+		json->failed = true;
+}
+
 void json_int(struct json *json, int64_t value)
 {
-	char text[24];
-	int n = snprintf(text, sizeof(text), "%" PRId64, value);
-
 	begin_value(json);
-	put(json, str_make(text, (size_t)n));
+	if (value < 0)
+		put_char(json, '-');
+	put_number(json, value < 0 ? 0 - (uint64_t)value : (uint64_t)value);
 }
 
 void json_uint(struct json *json, uint64_t value)
 {
-	char text[24];
-	int n = snprintf(text, sizeof(text), "%" PRIu64, value);
-
 	begin_value(json);
-	put(json, str_make(text, (size_t)n));
+	put_number(json, value);
 }
 
 void json_bool(struct json *json, bool value)

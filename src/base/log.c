@@ -163,18 +163,33 @@ int log_reopen(struct err *err)
 
 /* ---- JSON ---------------------------------------------------------------------------------- */
 
-static void put_time(struct json *json)
+/* "YYYY-MM-DDTHH:MM:SS", printed once a second. */
+static struct str utc_seconds(time_t second)
+{
+	static time_t printed = -1;
+	static char text[32];
+	static size_t n;
+	struct tm tm;
+
+	if (second != printed) {
+		gmtime_r(&second, &tm);
+		n = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+		printed = second;
+	}
+	return str_make(text, n);
+}
+
+/* The only member that is not written by way of struct json, as no string of it needs an escape. */
+static void put_time(struct buf *out)
 {
 	struct timespec now;
-	struct tm tm;
-	char seconds[32];
-	char text[48];
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(text, sizeof(text), "%s.%03dZ", seconds, (int)(now.tv_nsec / 1000000));
-	json_key_str(json, "time", str_from(text));
+	buf_write(out, STR("{\"time\":\""));
+	buf_write(out, utc_seconds(now.tv_sec));
+	buf_write(out, STR("."));
+	buf_write_number(out, (uint64_t)(now.tv_nsec / 1000000), 3);
+	buf_write(out, STR("Z\""));
 }
 
 static void put_json_value(struct json *json, const struct log_field *field)
@@ -219,9 +234,9 @@ static void put_json(
 	struct json json;
 	bool whole = true;
 
+	put_time(out);
 	json_init(&json, out);
-	json_object_begin(&json);
-	put_time(&json);
+	json.needs_comma = true;
 	json_key_str(&json, "level", str_from(level_words[events[event].level]));
 	json_key_str(&json, "event", str_from(events[event].word));
 	for (size_t i = 0; i < count; i++)

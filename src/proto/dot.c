@@ -1,6 +1,9 @@
 #include "proto/dot.h"
 
 #include <string.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "base/assert.h"
 
@@ -9,7 +12,7 @@
  * command counts as the first. Section 4.5.2: a leading dot is deleted when other characters
  * stand behind it on the line.
  *
- * There are two ways through the input. run() passes over what is canonical already, a line at a
+ * There are two ways through the input. run() passes over what is canonical already, lines at a
  * time, and knows nothing of held bytes; step() takes any byte in any state. They share the
  * accounting, and run() gives up wherever a byte would have to be changed, held back or judged.
  */
@@ -246,6 +249,93 @@ static size_t run_line(struct dot *dot, struct str input)
 	return stuffing + n;
 }
 
+/* ---- Canonical lines of the body, a block at a time ------------------------------------- */
+
+#define BLOCK 64
+
+/* Bit i: byte i of the block is `c`. */
+#ifdef __SSE2__
+static inline uint64_t places_16(const char *part, char c)
+{
+	__m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)part);
+
+	return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)));
+}
+
+static inline uint64_t places(const char *block, char c)
+{
+	return places_16(block, c) | places_16(block + 16, c) << 16 |
+	       places_16(block + 32, c) << 32 | places_16(block + 48, c) << 48;
+}
+#else
+static inline uint64_t places(const char *block, char c)
+{
+	uint64_t found = 0;
+
+	for (unsigned i = 0; i < BLOCK; i++)
+		found |= (uint64_t)(block[i] == c) << i;
+	return found;
+}
+#endif
+
+/* The line ends of a block, up to what is not canonical: that is a NUL, or a CR or an LF without
+ * the other one. *had_cr: the block in front ended, and then this one ends with CR. */
+static uint64_t line_ends(const char *block, bool *had_cr, bool *is_canonical)
+{
+	uint64_t lf = places(block, '\n');
+	uint64_t cr = places(block, '\r');
+	uint64_t wrong = places(block, '\0') | (lf ^ (cr << 1 | (uint64_t)*had_cr));
+
+	*had_cr = cr >> (BLOCK - 1);
+	*is_canonical = wrong == 0;
+	return wrong == 0 ? lf : lf & ((wrong & (0 - wrong)) - 1);
+}
+
+static void count_line(struct dot *dot, size_t length)
+{
+	dot->line_length += length;
+	if (dot->limits.line > 0 && dot->line_length > dot->limits.line)
+		dot->violations |= DOT_LINE_TOO_LONG;
+	dot->lines++;
+	dot->line_length = 0;
+}
+
+/* Accounts for the lines that end in the block at `at`, the first of which begins at *done. False: the
+ * next one begins with a dot. */
+static bool count_lines(struct dot *dot, struct str input, size_t at, uint64_t ends, size_t *done)
+{
+	for (; ends != 0; ends &= ends - 1) {
+		size_t lf = at + (size_t)__builtin_ctzll(ends);
+		count_line(dot, lf - 1 - *done);
+		*done = lf + 1;
+		if (*done < input.n && input.p[*done] == '.')
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Accounts for whole lines, and returns how many bytes they are. Ends in front of a line that
+ * begins with a dot, and of one whose end is not in sight.
+ */
+static size_t run_body(struct dot *dot, struct str input)
+{
+	bool had_cr = false, goes_on = true;
+	size_t done = 0;
+
+	if (dot->in_header || dot->state == LOOSE_START ||
+		(dot->state == LINE_START && input.n > 0 && input.p[0] == '.'))
+		return 0;
+	for (size_t at = 0; goes_on && at + BLOCK <= input.n && at - done < WINDOW; at += BLOCK) {
+		uint64_t ends = line_ends(input.p + at, &had_cr, &goes_on);
+		goes_on &= count_lines(dot, input, at, ends, &done);
+	}
+	if (done > 0)
+		dot->state = LINE_START;
+	dot->bytes += done;
+	return done;
+}
+
 static size_t run(struct dot *dot, struct str input)
 {
 	size_t done = 0;
@@ -253,6 +343,7 @@ static size_t run(struct dot *dot, struct str input)
 	if (dot->state > IN_TEXT)
 		return 0;
 	for (;;) {
+		done += run_body(dot, str_from_pos(input, done));
 		size_t n = run_line(dot, str_from_pos(input, done));
 		if (n == 0)
 			return done;

@@ -458,10 +458,26 @@ static const struct str clean_tokens[] = {
 	STR_INIT("\r\nabc"),
 };
 
+/* Lines as messages have them, so that what is odd stands at any place of a block. */
+static void random_lines(struct buf *input, bool clean)
+{
+	buf_write(input, STR("\r\n"));
+	for (uint32_t lines = random_below(8); lines > 0; lines--) {
+		for (uint32_t n = random_below(140); n > 0; n--)
+			buf_write(input, STR("q"));
+		if (random_below(12) == 0)
+			buf_write(input, clean ? STR(".") : tokens[random_below(19)]);
+		buf_write(input, STR("\r\n"));
+	}
+}
+
 static void random_input(struct buf *input, bool clean)
 {
-	uint32_t count = random_below(24);
+	bool has_lines = random_below(3) == 0;
+	uint32_t count = random_below(has_lines ? 4 : 24);
 
+	if (has_lines)
+		random_lines(input, clean);
 	for (uint32_t i = 0; i < count; i++) {
 		struct str token =
 			clean ? clean_tokens[random_below(10)] : tokens[random_below(19)];
@@ -533,7 +549,7 @@ static void test_equals_the_reference(void **state)
 	random_state = seed ? strtoull(seed, NULL, 10) : 20261122;
 	printf("TEST_SEED=%llu\n", (unsigned long long)random_state);
 	buf_init(&input, BIG);
-	for (int i = 0; i < 60000; i++)
+	for (int i = 0; i < 80000; i++)
 		compare_one(&input);
 	buf_free(&input);
 }
