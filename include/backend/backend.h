@@ -71,6 +71,8 @@ struct server_choice {
  */
 struct server *backend_choose(struct backend *backend, const struct ipaddr *client, uint64_t now_ms,
 	struct server_choice *choice);
+/* All that could be chosen are known to be of no use (server_is_out()). */
+bool backend_is_out(const struct backend *backend);
 /* Would a choice find anything but full servers, if nobody else waited? */
 bool backend_has_room(
 	const struct backend *backend, const struct server_choice *choice, uint64_t now_ms);

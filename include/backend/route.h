@@ -52,6 +52,10 @@ void route_table_refresh(struct route_table *table, bool always);
  * backend there is. */
 struct backend *route_find(const struct route_table *table, const struct connection *connection);
 
+/* False: all backends that a client of this listener could reach are out (backend_is_out()), so
+ * that none of its mail could go anywhere. */
+bool route_has_server(const struct route_table *table, struct str listener);
+
 /* What may be offered to a client of this listener: our own extensions, and of the others those
  * that every server that can be reached through its routes is known to have. */
 struct smtp_offer route_offer(

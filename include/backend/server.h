@@ -91,6 +91,7 @@ struct server {
 	const char *name; /* its address as the settings say it */
 	struct smtp_capabilities capabilities;
 	bool is_known;     /* it has answered EHLO at least once */
+	bool is_looked_up; /* an answer to its name has come, be it that there is none */
 	bool is_ourselves; /* nothing but listeners of ours is at its addresses: mail would go round */
 	bool has_own; /* there are such among its addresses; where there are others, not used */
 	unsigned connections;   /* open from us or being opened now: server_acquire() */
@@ -122,6 +123,10 @@ void server_begin_trial(struct server *server, uint64_t now_ms);
 
 /* Neither avoided nor down, and with an address. */
 bool server_is_usable(const struct server *server, uint64_t now_ms);
+/* Known to be of no use: down because it cannot be connected to or does not greet, or without an
+ * address although its name was looked up. Not one that nobody has tried yet; not one that greets,
+ * whatever it does then: that may be for what clients send. */
+bool server_is_out(const struct server *server);
 /* In hundredths; 0: it gets nothing. */
 uint64_t server_weight(const struct server *server, uint64_t now_ms);
 /* When a probe should come, from now; at most `interval_ms`: sooner for a server that is not up. */

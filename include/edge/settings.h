@@ -17,6 +17,8 @@
 
 enum proxy_mode { PROXY_MODE_REQUIRED, PROXY_MODE_OPTIONAL, PROXY_MODE_OFF };
 enum bare_newline { BARE_NEWLINE_REJECT, BARE_NEWLINE_NORMALISE };
+/* Where clients are told that all servers are down. AUTO: at MAIL where AUTH is required. */
+enum unavailable { UNAVAILABLE_AUTO, UNAVAILABLE_BANNER, UNAVAILABLE_MAIL, UNAVAILABLE_RCPT };
 enum tls_mode { TLS_MODE_OFF, TLS_MODE_STARTTLS, TLS_MODE_IMPLICIT };
 
 /* TLS towards clients. */
@@ -55,6 +57,7 @@ struct listener_settings {
 	struct tls_settings tls;
 	struct auth_settings auth;
 	struct str plan;  /* name; empty: the default plan */
+	int unavailable;  /* enum unavailable; see listener_unavailable() */
 	int bare_newline; /* enum bare_newline, for everybody */
 	struct ipnet_list normalise_networks;
 };
@@ -78,6 +81,8 @@ struct timeouts_settings {
 extern const struct conf_field listener_fields[];
 /* What the rows of a listener cannot say; for the row that holds the table. */
 void listener_accepts(const void *value, struct conf_node *node, struct conf_errors *errors);
+/* What AUTO stands for on this listener. */
+enum unavailable listener_unavailable(const struct listener_settings *listener);
 extern const struct conf_field limits_fields[];
 extern const struct conf_field timeouts_fields[];
 

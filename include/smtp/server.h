@@ -143,6 +143,8 @@ struct smtp_server_port {
 		void *ctx, struct str mechanism, const struct str *initial);
 	void (*auth_respond)(void *ctx, struct str response);
 	void (*auth_cancel)(void *ctx);
+	/* Asked at MAIL: is there a server that its mail could go to? Else it is refused for now. */
+	bool (*has_server)(void *ctx);
 	/* Have bytes arrived that were not taken yet? Where a command must be the last of its group,
 	 * what comes behind it cannot be told from commands. */
 	bool (*input_is_pending)(void *ctx);

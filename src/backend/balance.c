@@ -218,3 +218,12 @@ bool backend_has_room(
 			return true;
 	return is_empty;
 }
+
+bool backend_is_out(const struct backend *backend)
+{
+	for (size_t i = 0; i < backend->server_count; i++)
+		if (backend->servers[i].settings->weight > 0 &&
+			!server_is_out(&backend->servers[i]))
+			return false;
+	return true;
+}

@@ -250,6 +250,13 @@ bool server_is_usable(const struct server *server, uint64_t now_ms)
 	return trial_ms(server) <= now_ms;
 }
 
+bool server_is_out(const struct server *server)
+{
+	if (!server_has_address(server))
+		return server->is_looked_up;
+	return server->health.state != SERVER_UP && !server->health.is_dialogue;
+}
+
 uint64_t server_weight(const struct server *server, uint64_t now_ms)
 {
 	const struct server_health *health = &server->health;

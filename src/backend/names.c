@@ -97,6 +97,7 @@ static void on_answer(void *ctx, const struct resolver_addresses *addresses)
 	bool is_good = addresses->status == RESOLVER_OK;
 
 	name->question = NULL;
+	name->server->is_looked_up = true;
 	if (is_good)
 		resolved(name, addresses);
 	else

@@ -266,6 +266,20 @@ static bool is_reachable(const struct route_table *table, struct str listener, s
 	return false;
 }
 
+bool route_has_server(const struct route_table *table, struct str listener)
+{
+	bool leads_anywhere = false;
+
+	for (size_t i = 0; i < table->backend_count; i++) {
+		if (!is_reachable(table, listener, i))
+			continue;
+		if (!backend_is_out(&table->backends[i]))
+			return true;
+		leads_anywhere = true;
+	}
+	return !leads_anywhere; /* by a map that names none: no server is to blame */
+}
+
 struct smtp_offer route_offer(
 	const struct route_table *table, struct str listener, uint64_t message_size)
 {

@@ -286,6 +286,20 @@ static struct smtp_offer on_offer(void *ctx)
 	return offer;
 }
 
+/* The listener says where clients are told that all servers are down. */
+static bool is_unavailable(const struct session *session, enum unavailable where)
+{
+	const struct listener_settings *settings = session->listener->settings;
+
+	return listener_unavailable(settings) == where &&
+	       !route_has_server(&session->edge->routes, settings->name);
+}
+
+static bool on_has_server(void *ctx)
+{
+	return !is_unavailable(ctx, UNAVAILABLE_MAIL);
+}
+
 static void on_arm(void *ctx, uint64_t ms)
 {
 	struct session *session = ctx;
@@ -347,6 +361,7 @@ static const struct smtp_server_port server_port = {
 	.auth_begin = session_auth_begin,
 	.auth_respond = session_auth_respond,
 	.auth_cancel = session_auth_cancel,
+	.has_server = on_has_server,
 	.input_is_pending = on_input_is_pending,
 	.output_is_full = on_output_is_full,
 	.arm = on_arm,
@@ -557,6 +572,8 @@ void session_start_dialogue(struct session *session)
 	/* A health check that fails under load would take the whole program out of the balancer. */
 	if (session->is_counted && edge->client_count > edge->limits->connections)
 		smtp_server_stop(&session->server, REPLY_BUSY, ENDING_BUSY);
+	else if (is_unavailable(session, UNAVAILABLE_BANNER))
+		smtp_server_stop(&session->server, REPLY_UNAVAILABLE, ENDING_UNAVAILABLE);
 	else
 		smtp_server_start(&session->server);
 	session_sync_reading(session);

@@ -140,7 +140,8 @@ static const struct conf_field auth_fields[] = {
 		.dflt = "2s",
 		.max = MINUTE_MS,
 		.help = "How long a refusal is held back, the time of the check included. One that "
-			"took longer waits for the next multiple. 0: the time of the check shows." },
+			"took longer waits for the next multiple. 0: the time of the check "
+			"shows." },
 	{ .key = "timeout",
 		.type = CONF_DURATION,
 		.offset = AUTH(timeout_ms),
@@ -238,6 +239,7 @@ static void check_auth(
 #define TRUSTED_DEFAULT_2 "::1"
 
 static const char *const proxy_modes[] = { "required", "optional", "off", NULL };
+static const char *const unavailables[] = { "auto", "banner", "mail", "rcpt", NULL };
 static const char *const bare_newlines[] = { "reject", "normalise", NULL };
 
 /* Without a list, and with the one that `gatepost -p` prints because it is the default. */
@@ -275,6 +277,13 @@ void listener_accepts(const void *value, struct conf_node *node, struct conf_err
 			"proxy: required or optional");
 	check_tls(&listener->tls, node, errors);
 	check_auth(&listener->auth, node, errors);
+}
+
+enum unavailable listener_unavailable(const struct listener_settings *listener)
+{
+	if (listener->unavailable != UNAVAILABLE_AUTO)
+		return (enum unavailable)listener->unavailable;
+	return listener->auth.required ? UNAVAILABLE_MAIL : UNAVAILABLE_BANNER;
 }
 
 #define LISTENER(member) offsetof(struct listener_settings, member)
@@ -334,6 +343,19 @@ const struct conf_field listener_fields[] = {
 		.offset = LISTENER(plan),
 		.example = "edge",
 		.help = "The policy plan, by its name in `plans`. Without it: the default plan." },
+	{ .key = "unavailable",
+		.type = CONF_ENUM,
+		.offset = LISTENER(unavailable),
+		.dflt = "auto",
+		.choices = unavailables,
+		.help = "Where clients learn that all servers that their mail could go to are "
+			"down. "
+			"banner: 421 in place of the banner, upon which senders try the next MX; "
+			"health checks see it too. mail: 451 at MAIL. rcpt: not before a "
+			"recipient, "
+			"when servers have been tried all the same. auto: mail where "
+			"auth.required, "
+			"else banner." },
 	{ .key = "bare_newline",
 		.type = CONF_ENUM,
 		.offset = LISTENER(bare_newline),
@@ -607,7 +629,8 @@ const struct conf_field timeouts_fields[] = {
 		.dflt = "60s",
 		.min = 1000,
 		.max = HOUR_MS,
-		.help = "How often each server is probed: asked for its extensions (EHLO), which is "
+		.help = "How often each server is probed: asked for its extensions (EHLO), which "
+			"is "
 			"what we can offer to clients. Sooner when it fails or was down." },
 	CONF_END,
 };

@@ -108,6 +108,12 @@ struct verb_check mail_check(struct smtp_server *server, struct str argument)
 
 void mail_apply(struct smtp_server *server)
 {
+	if (!server->port->has_server(server->ctx)) {
+		server_refuse(server, POLICY_MAIL, REPLY_NO_BACKEND, STR(""));
+		server->port->abandon(server->ctx);
+		server_end_transaction(server, OUTCOME_DEFERRED, BY_EDGE);
+		return;
+	}
 	server_move(server, SMTP_STATE_MAIL);
 	server_reply(server, REPLY_MAIL_OK, STR(""));
 }

@@ -382,6 +382,8 @@ static void do_event(struct script *script, struct str text)
 		port->input_is_pending = true;
 	else if (str_eq(word, STR("tls-unavailable")))
 		port->tls_is_unavailable = true;
+	else if (str_eq(word, STR("servers-down")) || str_eq(word, STR("servers-up")))
+		port->has_no_server = str_eq(word, STR("servers-down"));
 	else if (str_eq(word, STR("auth")))
 		port->auth_start = read_start(text);
 	else if (!str_eq(word, STR("drained")) && !str_eq(word, STR("start")))

@@ -148,7 +148,8 @@ def backend():
 
 @pytest.fixture(scope="module")
 def gatepost(backend):
-    with Gatepost(CONFIG, backend=backend) as started:
+    # It is broken all the time, and still to be tried.
+    with Gatepost(CONFIG, backend=backend, listener={"unavailable": "rcpt"}) as started:
         yield started
 
 

@@ -276,6 +276,13 @@ static struct smtp_offer on_offer(void *ctx)
 	return offer;
 }
 
+static bool on_has_server(void *ctx)
+{
+	const struct fake_port *port = ctx;
+
+	return !port->has_no_server;
+}
+
 static bool on_input_is_pending(void *ctx)
 {
 	struct fake_port *port = ctx;
@@ -430,6 +437,7 @@ static const struct smtp_server_port functions = {
 	.auth_begin = on_auth_begin,
 	.auth_respond = on_auth_respond,
 	.auth_cancel = on_auth_cancel,
+	.has_server = on_has_server,
 	.input_is_pending = on_input_is_pending,
 	.output_is_full = on_output_is_full,
 	.arm = on_arm,

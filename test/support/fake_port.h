@@ -50,10 +50,11 @@ struct fake_port {
 	uint64_t now_ms;
 	size_t room; /* that the backend has for the body */
 	bool output_is_full;
-	bool input_is_pending;  /* bytes in the kernel; what stands in `input` counts anyway */
+	bool input_is_pending; /* bytes in the kernel; what stands in `input` counts anyway */
 	bool tls_is_unavailable;
 	enum smtp_auth_start auth_start;
 	bool client_is_gone;    /* forward_end finds out */
+	bool has_no_server;     /* all are down */
 	bool answers_by_itself; /* the backend takes everything */
 	bool is_byte_by_byte;   /* the client's bytes come in one at a time */
 	/* The policy: NULL takes verdicts of the script, NEXT when it is empty. */

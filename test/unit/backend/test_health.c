@@ -366,6 +366,77 @@ static void test_when_a_probe_is_due(void **state)
 	assert_int_equal(server_next_probe_ms(server, 60000, 8000), 60000);
 }
 
+/* ---- Of no use ------------------------------------------------------------------------------------- */
+
+/* From the last of its failures until it is up again, its trial included. */
+static void test_out(void **state)
+{
+	(void)state;
+	assert_false(server_is_out(server)); /* nobody has tried it */
+	note(SERVER_CONNECT_FAILED, 2, 1000);
+	assert_false(server_is_out(server));
+	note(SERVER_CONNECT_FAILED, 1, 1000);
+	assert_true(server_is_out(server));
+	uint64_t due = server->health.retry_ms;
+	server_begin_trial(server, due);
+	assert_true(server_is_out(server));
+	note(SERVER_CONNECT_FAILED, 1, due);
+	assert_true(server_is_out(server));
+	due = server->health.retry_ms;
+	learn(due);
+	assert_true(server_is_out(server));
+	learn(due);
+	assert_false(server_is_out(server));
+}
+
+/* Who greets is of use, if only as a last resort. */
+static void test_who_greets_is_not_out(void **state)
+{
+	(void)state;
+	answer(server, 0, 20, 100000);
+	assert_state(SERVER_DOWN);
+	assert_false(server_is_out(server));
+	for (size_t i = 0; i < 3; i++)
+		server_note(other, SERVER_GONE, 100000);
+	assert_false(server_is_out(other));
+	server_begin_trial(server, server->health.retry_ms);
+	note(SERVER_CONNECT_FAILED, 1, 200000);
+	assert_true(server_is_out(server));
+}
+
+static void test_no_address_is_out(void **state)
+{
+	struct server_settings named = { .weight = 1 };
+	struct server nameless = { .settings = &named };
+	struct err why;
+
+	(void)state;
+	assert_true(backend_address_parse(STR("mx.test:25"), &named.address, &why));
+	assert_false(server_is_out(&nameless)); /* it has not been looked up yet */
+	nameless.is_looked_up = true;
+	assert_true(server_is_out(&nameless));
+	nameless.target_count = 1;
+	assert_false(server_is_out(&nameless));
+	backend_address_free(&named.address);
+}
+
+static void test_backend_is_out(void **state)
+{
+	(void)state;
+	note(SERVER_BAD_GREETING, 3, 1000);
+	assert_true(server_is_out(server));
+	assert_false(backend_is_out(&backend));
+	servers[1].weight = 0; /* it is up, but never chosen */
+	assert_true(backend_is_out(&backend));
+	servers[1].weight = 1;
+	for (size_t i = 0; i < 3; i++)
+		server_note(other, SERVER_CONNECT_FAILED, 1000);
+	assert_true(backend_is_out(&backend));
+	servers[0].is_backup = true;
+	bring_up(server->health.retry_ms);
+	assert_false(backend_is_out(&backend));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -389,6 +460,10 @@ int main(void)
 		TEST(test_share_of_the_last_minute),
 		TEST(test_share_when_all_refuse),
 		TEST(test_when_a_probe_is_due),
+		TEST(test_out),
+		TEST(test_who_greets_is_not_out),
+		TEST(test_no_address_is_out),
+		TEST(test_backend_is_out),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

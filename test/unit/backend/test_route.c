@@ -410,6 +410,46 @@ static void test_offers_over_routes(void **state)
 	close_backends();
 }
 
+static void put_out(size_t backend, bool is_out)
+{
+	for (size_t i = 0; i < 2; i++)
+		for (size_t n = 0; n < 3; n++)
+			if (is_out)
+				server_note(
+					&backends[backend].servers[i], SERVER_CONNECT_FAILED, 1000);
+			else
+				learn(backend, i, SHARED, 0);
+}
+
+/* A listener has a server while one of those that its routes lead to is of use. */
+static void test_listeners_without_a_server(void **state)
+{
+	struct route_settings routes[] = {
+		{ .listeners = { listeners, 1 },
+			.domains = { domains, 1 },
+			.backend = STR_INIT("a") },
+		{ .listeners = { listeners, 1 }, .backend = STR_INIT("b") },
+		{ .listeners = { listeners + 1, 1 }, .backend = STR_INIT("c") },
+	};
+	struct route_table table;
+
+	(void)state;
+	open_backends();
+	open_table(&table, routes, 3, 3);
+	put_out(2, true);
+	assert_true(route_has_server(&table, STR("mx")));
+	assert_false(route_has_server(&table, STR("inside")));
+	put_out(0, true);
+	assert_true(route_has_server(&table, STR("mx")));
+	put_out(1, true);
+	assert_false(route_has_server(&table, STR("mx")));
+	put_out(0, false);
+	assert_true(route_has_server(&table, STR("mx")));
+	assert_true(route_has_server(&table, STR("leads nowhere")));
+	route_table_close(&table);
+	close_backends();
+}
+
 /* A map leads to all that it names, and to no others. */
 static void test_offers_over_a_map(void **state)
 {
@@ -444,6 +484,7 @@ int main(void)
 		cmocka_unit_test(test_routes_that_are_few),
 		cmocka_unit_test(test_offers),
 		cmocka_unit_test(test_offers_over_routes),
+		cmocka_unit_test(test_listeners_without_a_server),
 		cmocka_unit_test(test_routes_of_users),
 		cmocka_unit_test_setup_teardown(test_routes_by_map, make_map, remove_map),
 		cmocka_unit_test_setup_teardown(test_map_changes, make_map, remove_map),
