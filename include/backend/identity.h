@@ -23,7 +23,8 @@
 size_t identity_header(const struct backend_settings *settings, const struct connection *connection,
 	const struct endpoint *own, const struct endpoint *server, char out[PROXY_V2_SENT_MAX]);
 
-/* By XCLIENT? By XFORWARD? */
+/* By a header that names the client? By XCLIENT? By XFORWARD? */
+bool identity_is_proxy(const struct backend_settings *settings);
 bool identity_is_xclient(const struct backend_settings *settings);
 bool identity_is_xforward(const struct backend_settings *settings);
 

@@ -5,6 +5,11 @@
 const char *const identity_words[] = { "none", "proxy-v1", "proxy-v2", "xclient", "xforward",
 	"local+xclient", NULL };
 
+bool identity_is_proxy(const struct backend_settings *settings)
+{
+	return settings->identity == IDENTITY_PROXY_V1 || settings->identity == IDENTITY_PROXY_V2;
+}
+
 bool identity_is_xclient(const struct backend_settings *settings)
 {
 	return settings->identity == IDENTITY_XCLIENT ||

@@ -142,15 +142,38 @@ static void xclient_answered(struct link *link, const struct smtp_reply *reply)
 	}
 }
 
-static void greeted(struct link *link, const struct smtp_reply *reply)
+/*
+ * A refusal behind a PROXY header, or of a name in EHLO that is the client's, from a server that takes
+ * others: its verdict on this client. 521 (RFC 7504) and X.3 (RFC 3463: the system) are none.
+ */
+static bool refuses_client(
+	const struct link *link, enum smtp_client_step step, const struct smtp_reply *reply)
 {
-	if (link->client.is_ready && link->is_clients) {
-		introduce(link);
-		return;
-	}
-	if (!link->client.is_ready) {
+	const struct backend_settings *settings = link->backend->settings;
+
+	if (link->is_probe || smtp_reply_class(reply) < 4 || reply->code == 421 ||
+		reply->code == 521 || (reply->enhanced.present && reply->enhanced.subject != 7) ||
+		!server_is_usable(link->server, loop_now_ms(link->env->loop)))
+		return false;
+	if (step == SMTP_CLIENT_BANNER)
+		return identity_is_proxy(settings);
+	return link->is_clients || settings->hello == BACKEND_HELLO_CLIENT;
+}
+
+static void not_greeted(
+	struct link *link, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	if (refuses_client(link, step, reply))
+		link_refused(link, reply);
+	else
 		link_fail(link, LINK_REFUSED,
 			smtp_reply_class(reply) == 4 ? "refused for now" : "refused");
+}
+
+static void greeted(struct link *link)
+{
+	if (link->is_clients) {
+		introduce(link);
 		return;
 	}
 	switch (backend_tls_step(
@@ -195,6 +218,8 @@ void link_greeting_answered(
 		xclient_answered(link, reply);
 	else if (step == SMTP_CLIENT_AUTH)
 		link_auth_answered(link, reply);
+	else if (!link->client.is_ready)
+		not_greeted(link, step, reply);
 	else
-		greeted(link, reply);
+		greeted(link);
 }

@@ -121,6 +121,50 @@ def test_xclient_that_is_refused(reply, code):
         assert backend.commands("MAIL") == []
 
 
+@pytest.mark.parametrize("reply,code", [("554 5.7.1 client refused", 554),
+                                        ("550 client refused", 550),
+                                        ("450 4.7.1 client greylisted", 450),
+                                        ("554 5.3.2 no mail here", 451),
+                                        ("450 4.3.2 full", 451),
+                                        ("521 no mail here", 451),
+                                        ("421 4.7.0 not now", 451)])
+@pytest.mark.parametrize("identity", ["proxy-v2", "proxy-v1", "none"])
+def test_banner_that_refuses(identity, reply, code):
+    """Behind a header that names the client it may be the client's; what is about the server never."""
+    arguments = ["--proxy", identity[6:]] if identity != "none" else []
+    with Backend(*arguments) as backend, Edge(backend, identity=identity) as gatepost:
+        backend.wait_for("end")  # of the probe, which was greeted
+        backend.set_faults([f"banner:reply={reply}@1"])
+        [answer] = deliver(gatepost)
+        assert answer.code == (451 if identity == "none" else code)
+        is_clients = answer.code == code and "client" in reply
+        assert bool(gatepost.log_records("backend_failed")) != is_clients
+        assert codes(deliver(gatepost)) == [250]
+
+
+def test_banner_that_refuses_everybody():
+    """A server that has greeted nobody, not even a probe, refuses no client: it is ill."""
+    with Backend("--proxy", "v2", faults=["banner:reply=554 5.7.1 client refused"]) as backend, \
+            Edge(backend, identity="proxy-v2") as gatepost:
+        backend.wait_for("end")
+        assert codes(deliver(gatepost)) == [451]
+
+
+@pytest.mark.parametrize("settings,code", [({"hello": "client"}, 550), ({"identity": "xclient"}, 550),
+                                           ({"hello": "own"}, 451)],
+                         ids=lambda value: str(value))
+def test_name_in_ehlo_that_is_refused(settings, code):
+    """The client's, where that is whose name was said."""
+    second = settings == {"identity": "xclient"}  # of two EHLO: behind XCLIENT
+    with Backend(extensions=f"PIPELINING,{XCLIENT}") as backend, \
+            Edge(backend, **settings) as gatepost:
+        backend.wait_for("end")
+        backend.set_faults([f"ehlo{2 if second else ''}:reply=550 5.7.1 not this name@1",
+                            "helo:reply=550 5.7.1 not this name@1"])
+        assert codes(deliver(gatepost)) == [code]
+        assert bool(gatepost.log_records("backend_failed")) == (code == 451)
+
+
 def test_next_server_when_the_first_does_not_offer_it():
     with Backend(extensions="PIPELINING") as first, \
             Backend(extensions=f"PIPELINING,{XCLIENT}") as second, \

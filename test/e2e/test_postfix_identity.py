@@ -22,6 +22,7 @@ AUTHORISED = [f"smtpd_authorized_xclient_hosts={LOCALS}",
 LISTENERS = {
     "inner": [*AUTHORISED, "inet_protocols=all"],
     "early": [*AUTHORISED, "smtpd_delay_reject=no"],
+    "early-proxy": ["smtpd_upstream_proxy_protocol=haproxy", "smtpd_delay_reject=no"],
     "ipv4": AUTHORISED,
     "stranger": [],
     "proxy": [*AUTHORISED, "inet_protocols=all", "smtpd_upstream_proxy_protocol=haproxy"],
@@ -138,9 +139,12 @@ def test_restrictions_are_about_the_client(postfix, name, identity):
         assert not gatepost.log_records("backend_blames_us")
 
 
-def test_refusal_of_the_client_at_xclient(postfix):
-    """With smtpd_delay_reject=no the answer to XCLIENT is the verdict: each recipient hears it."""
-    with edge(postfix, "early", "xclient") as gatepost:
+@pytest.mark.parametrize("name, identity", [("early", "xclient"), ("early-proxy", "proxy-v2"),
+                                            ("early-proxy", "proxy-v1")])
+def test_refusal_of_the_client_before_mail(postfix, name, identity):
+    """With smtpd_delay_reject=no the answer to XCLIENT, or the banner, is the verdict: each recipient
+    hears it, and the server is none the worse for it."""
+    with edge(postfix, name, identity, health={"fall": 1}) as gatepost:
         with session(gatepost, UNWANTED) as client:
             client.command("MAIL FROM:<alice@example.net>", 250)
             for _ in range(2):
@@ -150,6 +154,7 @@ def test_refusal_of_the_client_at_xclient(postfix):
         postfix.wait_mail("bob")
         assert not gatepost.log_records("identity_refused")
         assert not gatepost.log_records("server_down")
+        assert not gatepost.log_records("backend_failed")
 
 
 def test_two_clients_never_share_a_session(postfix):
