@@ -35,6 +35,7 @@ struct backend {
 
 	int epoll;
 	bool is_ending;
+	bool is_dropping;             /* all connections, at the end of the turn */
 	struct session_list sessions; /* all */
 	struct session_list waiting;  /* those with a time to go on at */
 	int64_t next_due;             /* not later than the first of them, ms */

@@ -95,8 +95,8 @@ static void print_help(void)
 	puts("smtp-backend: an SMTP server for tests: discards, records, delivers, misbehaves.\n\n"
 	     "Prints {\"listening\":\"ADDRESS:PORT\"} for each address when ready, and a summary "
 	     "at the\n"
-	     "end (SIGTERM, SIGINT). Recipients whose local part begins with reject, defer, full, "
-	     "slow,\n"
+	     "end (SIGTERM, SIGINT). SIGUSR1 closes all connections. Recipients whose local part\n"
+	     "begins with reject, defer, full, slow,\n"
 	     "close or die are treated so; dotreject, dotdefer and dotclose at the final "
 	     "reply.\n\nOptions:");
 	for (size_t i = 0; i < ROWS; i++) {

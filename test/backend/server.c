@@ -191,6 +191,8 @@ static void take_signal(struct watch *unused, uint32_t events)
 		return;
 	if (info.ssi_signo == SIGHUP)
 		read_faults_again(signals.backend);
+	else if (info.ssi_signo == SIGUSR1)
+		signals.backend->is_dropping = true;
 	else
 		signals.backend->is_ending = true;
 }
@@ -203,6 +205,7 @@ int server_catch_signals(struct backend *backend, struct err *err)
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
 	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signals = (struct signals){ { take_signal }, backend, signalfd(-1, &set, SFD_CLOEXEC) };
 	if (signals.fd < 0)
@@ -248,6 +251,13 @@ static int time_to_wait(const struct backend *backend)
 	return ms <= 0 ? 0 : ms > 60000 ? 60000 : (int)ms;
 }
 
+static void drop_sessions(struct backend *backend, const char *how)
+{
+	backend->is_dropping = false;
+	while (!LIST_EMPTY(&backend->sessions))
+		session_close(LIST_FIRST(&backend->sessions), how);
+}
+
 static int turn(struct backend *backend, struct err *err)
 {
 	struct epoll_event events[EVENTS];
@@ -261,6 +271,11 @@ static int turn(struct backend *backend, struct err *err)
 	}
 	if (!LIST_EMPTY(&backend->waiting))
 		resume_due(backend);
+	if (backend->is_dropping) { /* not before: events may point at sessions */
+		drop_sessions(backend, "dropped");
+		puts("{\"connections\":\"dropped\"}");
+		fflush(stdout);
+	}
 	return 0;
 }
 
@@ -269,7 +284,6 @@ int server_run(struct backend *backend, struct err *err)
 	while (!backend->is_ending)
 		if (turn(backend, err) < 0)
 			return -1;
-	while (!LIST_EMPTY(&backend->sessions))
-		session_close(LIST_FIRST(&backend->sessions), "shutdown");
+	drop_sessions(backend, "shutdown");
 	return 0;
 }

@@ -415,3 +415,13 @@ def test_many_connections_at_once(backend):
     backend.wait_for("end", 400)
     assert len(backend.connections()) == 400
 
+
+
+def test_all_connections_are_closed_on_demand():
+    with Backend() as backend, Raw(backend) as one, Raw(backend) as other:
+        one.reply()
+        other.reply()
+        backend.drop_connections()
+        assert [event["how"] for event in backend.wait_for("end", 2)] == ["dropped"] * 2
+        with Raw(backend) as another:
+            assert another.reply().startswith("220")

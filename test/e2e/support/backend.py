@@ -123,6 +123,12 @@ class Backend:
         self.process.send_signal(signal.SIGHUP)
         self._wait(lambda: self._count("faults") > before)
 
+    def drop_connections(self):
+        """Closes all that are open."""
+        before = self._count("connections")
+        self.process.send_signal(signal.SIGUSR1)
+        self._wait(lambda: self._count("connections") > before)
+
     # ---- What happened
 
     @property

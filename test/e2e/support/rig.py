@@ -1,0 +1,296 @@
+"""One gatepost and its servers, in which the cells of a setting of matrix.py are tried one after the
+other; each has a backend section of its own, so that no server's health tells of the cell before.
+
+    with Rig(setting, cells) as rig:
+        for cell in cells:
+            rig.try_cell(cell)
+"""
+
+import json
+import time
+
+from backend import Backend
+from client import Client
+from gatepost import FLAT, Gatepost
+from matrix import EXTENSIONS, OFFERS, STEPS, expected, fault_line, is_reused
+
+TIMEOUTS = {"backend_connect": "500ms", "backend_greeting": "500ms", "backend_command": "500ms",
+            "backend_data": "500ms", "backend_final": "500ms", "backend_idle": "20s"}
+HEADER = b"Subject: matrix\r\n\r\n"
+# The first part is a chunk of its own with BDAT.
+PARTS = {True: (HEADER + (b"h" * 98 + b"\r\n") * 400, (b"t" * 98 + b"\r\n") * 600),
+         False: (HEADER + b"h" * 200 + b"\r\n", b"tail\r\n" * 3)}
+RECEIVED_MAX = 700
+
+
+class Tail:
+    """The lines of JSON that a file has got since the last look."""
+
+    def __init__(self, path):
+        self.path = path
+        self.offset = 0
+
+    def read(self):
+        if not self.path.exists():
+            return []
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            whole = file.read().rpartition(b"\n")[0]
+        self.offset += len(whole) + bool(whole)
+        return [json.loads(line.decode("utf-8", "surrogateescape")) for line in whole.splitlines()]
+
+
+class Rig:
+    def __init__(self, setting, cells):
+        self.setting = setting
+        self.numbers = {cell: number for number, cell in enumerate(cells)}
+        options = ["--extensions", EXTENSIONS[setting.framing] + OFFERS[setting.identity]]
+        self.servers = [Backend(*options, record_body=False) for _ in range(setting.servers)]
+        self.gatepost = None
+
+    # ---- Life
+
+    def __enter__(self):
+        try:
+            for server in self.servers:
+                server.start()
+            self.gatepost = Gatepost(self._config(), environment=FLAT).start()
+            self.gatepost.wait_idle(30)
+        except BaseException:
+            self.__exit__(RuntimeError)
+            raise
+        self.log = Tail(self.gatepost.log_file)
+        self.trace = Tail(self.gatepost.trace_file)
+        self.records = [Tail(server.record) for server in self.servers]
+        self.read_all()
+        self.baseline = self.gatepost.fds()
+        return self
+
+    def __exit__(self, kind, *exception):
+        try:
+            if self.gatepost:
+                self.gatepost.__exit__(kind, *exception)
+        finally:
+            for server in self.servers:
+                server.__exit__()
+
+    def _config(self):
+        backends, routes = [], []
+        for number in self.numbers.values():
+            backends.append({
+                "name": f"c{number}", "balance": "first",
+                "servers": [f"127.0.0.1:{server.port}" for server in self.servers],
+                "identity": self.setting.identity,
+                "chunking": "auto" if self.setting.framing == "bdat" else "off",
+                "health": {"check": "connect", "fall": 100},
+                "reuse": {"mode": "safe" if self.setting.connection == "pooled" else "never"}})
+            routes.append({"recipients": self._recipients(number), "backend": f"c{number}"})
+        return {"timeouts": TIMEOUTS, "backends": backends, "routes": routes,
+                "limits": {"connections_per_client": 0}}
+
+    @staticmethod
+    def _recipients(number):
+        return [f"c{number}-{name}@example.com" for name in ("one", "two")]
+
+    def read_all(self):
+        """(records of the log, lines of the trace, events of each server) since the last time."""
+        return self.log.read(), self.trace.read(), [record.read() for record in self.records]
+
+    # ---- The client
+
+    def _transact(self, client, cell, sender, wanted=None):
+        """As far as it goes; codes and the last reply."""
+        codes = {}
+        client.command(f"MAIL FROM:<{sender}>", 250)
+        for step, recipient in zip(STEPS, self._recipients(self.numbers[cell])):
+            reply = client.command(f"RCPT TO:<{recipient}>")
+            codes[step] = reply.code
+        if not any(code // 100 == 2 for code in codes.values()):
+            client.command("RSET", 250)
+            return codes, reply
+        reply = client.command("DATA")
+        codes["data"] = reply.code
+        if reply.code != 354:
+            return codes, reply
+        head, tail = PARTS[self.setting.framing == "bdat"]
+        client.send(head)
+        if wanted and wanted.is_lost_inside:
+            self._wait_failed(cell, wanted.failed[1])
+        client.send(tail + b".\r\n")
+        reply = client.reply()
+        codes["final"] = reply.code
+        return codes, reply
+
+    def failures(self, cell, records):
+        """Those of this cell: servers that failed are probed a few seconds later, in other cells."""
+        return [record for record in records if record["event"] == "backend_failed"
+                and record["backend"] == f"c{self.numbers[cell]}"]
+
+    def _wait_failed(self, cell, count):
+        deadline = time.monotonic() + 10
+        while len(self.failures(cell, self.early_records)) < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no {count} records of backend_failed: {self.early_records}")
+            time.sleep(0.005)
+            self.early_records += self.log.read()
+
+    def _warm_up(self, client, cell):
+        """A connection to the first server that has served already."""
+        if cell.state == "rset" and self.setting.connection == "kept":
+            client.envelope("warm@example.net", self._recipients(self.numbers[cell]))
+            return
+        codes, _ = self._transact(client, cell, "warm@example.net")
+        assert codes.get("final") == 250, f"warming up: {codes}"
+
+    def _wait_connections(self, count):
+        self.gatepost._wait(lambda: self.gatepost.connections() == count, 10,
+                            f"{self.gatepost.connections()} connections instead of {count}")
+
+    # ---- A cell
+
+    def _strike(self, cell):
+        first = self.servers[0]
+        line = fault_line(cell)
+        if line is None:
+            first.kill()
+        else:
+            first.set_faults([line])
+
+    def _prepare(self, cell, client):
+        """Up to the transaction that is looked at, of this client."""
+        if cell.state == "idle":
+            self._strike(cell)
+        if is_reused(self.setting):
+            if self.setting.connection == "kept":
+                self._warm_up(client, cell)
+            else:
+                with Client(self.gatepost.address) as other:
+                    other.hello()
+                    self._warm_up(other, cell)
+                    other.quit()
+        if cell.state == "idle":
+            if cell.fault != "stall":
+                self._wait_connections(1)
+        else:
+            self._strike(cell)
+        if cell.state == "rset" and self.setting.connection == "kept":
+            client.command("RSET", 250)
+
+    def come_to_rest(self, cell):
+        """Nothing is kept, as all servers close what is idle."""
+        if "die" in cell.fault:
+            self.gatepost._wait(lambda: not self.servers[0].is_running(), 2,
+                                "the server has not died")
+        for server in self.servers:
+            if server.is_running():
+                server.set_faults([])
+                server.drop_connections()
+            else:
+                server.fault_file.write_text("")
+                server.start()
+        self.gatepost.wait_idle()
+        self.gatepost.wait_fds(self.baseline)
+
+    def try_cell(self, cell):
+        wanted = expected(cell)
+        sender = f"c{self.numbers[cell]}@example.net"
+        self.early_records = []
+        with Client(self.gatepost.address, timeout=10) as client:
+            client.hello()
+            self._prepare(cell, client)
+            codes, last = self._transact(client, cell, sender, wanted)
+            client.command("NOOP", 250)
+            client.quit()
+        if self.setting.connection != "pooled":
+            self.gatepost.wait_idle()  # by itself
+        self.come_to_rest(cell)
+        log, trace, records = self.read_all()
+        Judge(self, cell, wanted, sender).judge(codes, last, self.early_records + log, trace, records)
+
+
+class Judge:
+    """What has come of a cell, against what had to."""
+
+    def __init__(self, rig, cell, wanted, sender):
+        self.rig, self.cell, self.wanted, self.sender = rig, cell, wanted, sender
+
+    def judge(self, codes, last, log, trace, records):
+        transaction = self._transaction(log, trace, last)
+        commits = [self._commits(events) for events in records]
+        self._invariants(codes, transaction, commits)
+        if self.wanted.is_loose:
+            return
+        assert codes == self.wanted.codes, f"codes {codes}, not {self.wanted.codes}: {last}"
+        assert (transaction["outcome"], transaction["by"]) == (
+            self.wanted.outcome, self.wanted.by), transaction
+        for count, (fewest, most) in zip(commits, self.wanted.commits):
+            assert fewest <= count <= most, f"commits {commits}, not {self.wanted.commits}"
+        self._events(log)
+
+    def _transaction(self, log, trace, last):
+        """Exactly one record, and the trace says the same."""
+        [found] = [record for record in log
+                   if record["event"] == "transaction" and record["mail_from"] == self.sender]
+        traced = [(one["outcome"], one["by"]) for line in trace for one in line["transactions"]
+                  if one["uuid"] == found["uuid"]]
+        assert traced == [(found["outcome"], found["by"])], traced
+        if found["outcome"] != "aborted":
+            assert found["reply"] == str(last).replace("\n", "\r\n"), (found, str(last))
+        return found
+
+    def _commits(self, events):
+        whole = sum(map(len, PARTS[self.rig.setting.framing == "bdat"]))
+        found = [event for event in events
+                 if event["event"] == "message" and event["mail_from"] == self.sender]
+        for message in found:
+            assert whole < message["size"] < whole + RECEIVED_MAX, message
+            assert (message["framing"] == "bdat") <= (self.rig.setting.framing == "bdat"), message
+        return len(found)
+
+    def _invariants(self, codes, transaction, commits):
+        """Whatever the server does."""
+        is_accepted = codes.get("final") == 250
+        assert (transaction["outcome"] == "accepted") == is_accepted, transaction
+        assert sum(commits) <= 1, f"committed twice: {commits}"
+        if is_accepted:
+            assert sum(commits) == 1, "250 without a commit"
+
+    def _events(self, log):
+        failed = self.rig.failures(self.cell, log)
+        fewest, most = self.wanted.failed
+        assert fewest <= len(failed) <= most, f"backend_failed {failed}, not {self.wanted.failed}"
+        first = f"127.0.0.1:{self.rig.servers[0].port}"
+        backend = f"c{self.rig.numbers[self.cell]}"
+        assert all(record["server"] == first and record["error"] for record in failed), failed
+        for event in ("outcome_unknown", "backend_blames_us", "identity_refused"):
+            found = [record for record in log if record["event"] == event
+                     and record["backend"] == backend]
+            assert bool(found) == (event in self.wanted.events), (event, found)
+
+
+def try_all(setting, cells):
+    """What went wrong, by the name of the cell."""
+    wrong = {}
+    with Rig(setting, cells) as rig:
+        for cell in cells:
+            try:
+                rig.try_cell(cell)
+            except Exception as error:  # reported by the caller
+                wrong[f"{cell.state}:{cell.fault}"] = f"{type(error).__name__}: {error}"
+                if not rig.gatepost.is_running():
+                    wrong["gatepost"] = rig.gatepost.stderr
+                    break
+                rig.come_to_rest(cell._replace(fault=""))
+                rig.read_all()
+    return wrong
+
+
+def grow(setting, cells, rounds):
+    """KB of memory after each round."""
+    with Rig(setting, cells) as rig:
+        sizes = []
+        for _ in range(rounds):
+            for cell in cells:
+                rig.try_cell(cell)
+            sizes.append(rig.gatepost.rss_kb())
+    return sizes

@@ -1,0 +1,70 @@
+"""Every state of the dialogue with a server × every fault, on fresh and on used connections, by DATA and by
+BDAT, with and without another server: support/matrix.py says what has to come of each, by rule.
+
+Looked at in each cell: the client's replies; what each server has committed, never two for one; the one record
+of the transaction, in log and trace; the other records; and that every descriptor is given back. All settings
+there are: GATEPOST_MATRIX=all. STARTTLS is in test_backend_tls.py: smtp-backend knows no TLS.
+"""
+
+import concurrent.futures
+import itertools
+import multiprocessing
+import os
+
+import pytest
+from gatepost import is_sanitized
+from matrix import CLOSING, FINE, STATES, VERDICTS, Cell, Setting, cells, is_reused
+from rig import grow, try_all
+
+EVERYDAY = {
+    Setting(1, "fresh", "data"): STATES,
+    Setting(2, "fresh", "bdat"): STATES,
+    Setting(1, "pooled", "data", "once"): STATES,
+    Setting(2, "pooled", "bdat"): STATES,
+    Setting(2, "kept", "data"): STATES,
+    Setting(2, "pooled", "single"): STATES,
+    Setting(1, "fresh", "data", identity="xclient"): ("xclient", "ehlo2"),
+    Setting(2, "kept", "data", identity="xclient"): ("mail",),
+    Setting(2, "pooled", "data", "once", "xforward"): ("rset", "xforward"),
+    Setting(1, "fresh", "single", identity="xforward"): ("xforward",),
+}
+
+
+def all_settings():
+    found = {}
+    for parts in itertools.product((1, 2), ("fresh", "kept", "pooled"), ("data", "bdat", "single"),
+                                   ("always", "once"), ("none", "xclient", "xforward")):
+        setting = Setting(*parts)
+        if setting.times == "once" and not is_reused(setting):
+            continue
+        if setting.identity == "xclient" and setting.connection == "pooled":
+            continue  # nobody else can have it
+        found[setting] = STATES
+    return found
+
+
+SETTINGS = all_settings() if os.environ.get("GATEPOST_MATRIX") == "all" else EVERYDAY
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """Each setting in a process of its own, a few at a time: most of the time is waiting."""
+    with concurrent.futures.ProcessPoolExecutor(
+            4, mp_context=multiprocessing.get_context("fork")) as pool:
+        yield {setting: pool.submit(try_all, setting, cells(setting, states))
+               for setting, states in SETTINGS.items()}
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: "-".join(map(str, setting)))
+def test_matrix(outcomes, setting):
+    assert outcomes[setting].result() == {}
+
+
+def test_memory_does_not_grow():
+    """The same cells again and again, those that take no time; what is lost by one adds up."""
+    setting = Setting(1, "kept", "bdat")
+    quick = [Cell(setting, state, fault) for state in ("mail", "rcpt2", "bdat1", "dot", "rset")
+             for fault in ("refuse-close", "reset", "garbage", VERDICTS[0], FINE[0], CLOSING[0])]
+    sizes = grow(setting, quick, 6)
+    assert sizes[-1] - sizes[1] <= 64, sizes
+    assert is_sanitized() or sizes[-1] < 40000, sizes
