@@ -18,16 +18,62 @@ void envelope_begin(struct forward *forward)
 
 /* ---- Sending ---------------------------------------------------------------------------------- */
 
+static bool lacks(const struct forward *forward, unsigned extension)
+{
+	return !(forward->link->client.capabilities.extensions & extension);
+}
+
+/*
+ * RFC 3461 section 5.2.2: to a server without DSN its parameters are not passed on. Without most of
+ * them happens what would anyway, a notice of failure; but one of success, which would be ours
+ * to send, or none at all, nobody would see to.
+ */
+static bool needs_dsn(const struct recipient *recipient)
+{
+	struct str words = recipient->params.notify;
+
+	while (words.n > 0) {
+		struct str word = str_cut(&words, ',');
+		if (str_eq_nocase(word, STR("SUCCESS")) || str_eq_nocase(word, STR("NEVER")))
+			return true;
+	}
+	return false;
+}
+
+static bool any_needs_dsn(const struct forward *forward)
+{
+	const struct transaction *transaction = forward->connection->transaction;
+	const struct recipient *recipient;
+
+	STAILQ_FOREACH(recipient, &transaction->rcpt_to, link)
+	if (needs_dsn(recipient))
+		return true;
+	return forward->want == WANT_RECIPIENT && needs_dsn(transaction->candidate);
+}
+
+/* RFC 6531 section 3.5: an address is not told to those who cannot read it, and nor is a header
+ * that may hold one. */
+static enum reply_id without_smtputf8(const struct forward *forward)
+{
+	const struct transaction *transaction = forward->connection->transaction;
+	const struct recipient *candidate = transaction->candidate;
+	bool is_address =
+		transaction->mail_from.is_utf8 || (candidate != NULL && candidate->path.is_utf8);
+
+	return is_address ? REPLY_BACKEND_NEEDS_SMTPUTF8 : REPLY_BACKEND_NEEDS_SMTPUTF8_HEADER;
+}
+
 /* What the transaction needs and the server has not; its reply, or REPLY_COUNT. */
 static enum reply_id missing(const struct forward *forward)
 {
 	const struct smtp_mail_params *params = &forward->connection->transaction->mail_params;
-	unsigned has = forward->link->client.capabilities.extensions;
 
-	if (params->smtputf8 && !(has & SMTP_EXT_SMTPUTF8))
-		return REPLY_BACKEND_NEEDS_SMTPUTF8;
-	if (params->body == SMTP_BODY_8BITMIME && !(has & SMTP_EXT_8BITMIME))
+	if (params->smtputf8 && lacks(forward, SMTP_EXT_SMTPUTF8))
+		return without_smtputf8(forward);
+	if (params->body == SMTP_BODY_8BITMIME && lacks(forward, SMTP_EXT_8BITMIME))
 		return REPLY_NEEDS_8BITMIME;
+	if (lacks(forward, SMTP_EXT_DSN) && any_needs_dsn(forward))
+		return REPLY_BACKEND_NEEDS_DSN;
 	return REPLY_COUNT;
 }
 
@@ -51,11 +97,14 @@ static bool send_recipient(struct forward *forward)
 		smtp_client_rcpt(client, envelope_recipient(transaction, forward->replays_sent++));
 		return true;
 	}
-	if (forward->want == WANT_RECIPIENT && !forward->candidate_is_sent) {
-		smtp_client_rcpt(client, transaction->candidate);
-		return forward->candidate_is_sent = true;
+	if (forward->want != WANT_RECIPIENT || forward->candidate_is_sent)
+		return false;
+	if (lacks(forward, SMTP_EXT_DSN) && needs_dsn(transaction->candidate)) {
+		forward_answer_own(forward, REPLY_BACKEND_NEEDS_DSN);
+		return false;
 	}
-	return false;
+	smtp_client_rcpt(client, transaction->candidate);
+	return forward->candidate_is_sent = true;
 }
 
 /* Before every MAIL, in as many commands as it takes. */

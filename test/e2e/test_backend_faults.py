@@ -726,11 +726,94 @@ def test_server_that_has_less_than_was_offered():
             assert client.command("RCPT TO:<one@example.com>").code == 554
             client.command("RSET", 250)
             client.command("MAIL FROM:<a@example.net> SMTPUTF8", 250)
-            assert client.command("RCPT TO:<one@example.com>").code == 550
+            assert client.command("RCPT TO:<one@example.com>", 550).enhanced == "5.6.9"
+            for sender, recipient in (("\xc3\xbc", "a"), ("a", "\xc3\xbc")):
+                client.command("RSET", 250)
+                client.command(f"MAIL FROM:<{sender}@example.net> SMTPUTF8", 250)
+                reply = client.command(f"RCPT TO:<{recipient}@example.com>", 550)
+                assert reply.enhanced == "5.6.7"
+            client.command("RSET", 250)
             # What it has, it now is known for.
             assert "8BITMIME" not in client.command("EHLO client.example.net", 250).lines
             assert codes(transact(client)) == FINE
             client.quit()
+
+
+def test_notices_that_nobody_would_send():
+    """DSN parameters are left out for a server without DSN, where that changes nothing."""
+    with Backend() as backend, Gatepost(CONFIG, backend=backend) as gatepost:
+        gatepost.wait_idle()
+        backend.stop()
+        with Backend(port=backend.port, extensions="PIPELINING") as less, \
+                Client(gatepost.address) as client:
+            assert "DSN" in offered(client)
+            for notify in ("SUCCESS", "FAILURE,Success", "never"):
+                client.command("MAIL FROM:<a@example.net>", 250)
+                reply = client.command(f"RCPT TO:<one@example.com> NOTIFY={notify}", 451)
+                assert reply.enhanced == "4.3.3"
+                client.command("RSET", 250)
+            client.command("MAIL FROM:<a@example.net> RET=HDRS ENVID=x", 250)
+            client.command("RCPT TO:<one@example.com> NOTIFY=FAILURE,DELAY", 250)
+            client.command("RCPT TO:<two@example.com> ORCPT=rfc822;x@example.com", 250)
+            reply = client.command("RCPT TO:<three@example.com> NOTIFY=SUCCESS", 451)
+            assert reply.enhanced == "4.3.3"
+            client.command("RCPT TO:<four@example.com>", 250)
+            assert client.data(BODY).code == 250
+            message, = less.messages()
+            assert [r["params"] for r in message["rcpts"]] == [""] * 3
+            assert message["mail_params"] == ""
+            client.quit()
+
+
+@pytest.mark.parametrize("parameter, word", [("BODY=8BITMIME", "8BITMIME"),
+                                             ("SMTPUTF8", "SMTPUTF8"), ("", "DSN")])
+def test_another_server_has_what_the_first_one_lost(parameter, word):
+    everything = "PIPELINING,SIZE=500000,8BITMIME,SMTPUTF8,DSN".split(",")
+    with Backend() as first, Backend() as second, \
+            Gatepost(CONFIG, backend=[first, second]) as gatepost:
+        gatepost.wait_idle()
+        first.stop()
+        less = ",".join(name for name in everything if name != word)
+        notify = " NOTIFY=SUCCESS" if word == "DSN" else ""
+        with Backend(port=first.port, extensions=less) as changed:
+            with Client(gatepost.address) as client:
+                assert word in offered(client)
+                client.command(f"MAIL FROM:<a@example.net> {parameter}".rstrip(), 250)
+                client.command(f"RCPT TO:<one@example.com>{notify}", 250)
+                assert client.data(BODY).code == 250
+                assert len(second.messages()) == 1
+                client.quit()
+            with Client(gatepost.address) as client:  # what needs it not goes to the first
+                assert word not in offered(client)
+                assert codes(transact(client)) == FINE
+                assert len(changed.messages()) == 1
+                client.quit()
+
+
+def test_probes_change_what_clients_are_offered():
+    """No client is needed for it; one that was greeted before is told at its recipient."""
+    config = {**CONFIG, "timeouts": {**TIMEOUTS, "backend_probe": "1s"}}
+    with Backend() as backend, Gatepost(config, backend=backend) as gatepost:
+        with Client(gatepost.address) as old:
+            assert {"8BITMIME", "SMTPUTF8", "DSN"} <= set(offered(old))
+            old.command("MAIL FROM:<a@example.net> BODY=8BITMIME", 250)
+            backend.stop()
+            with Backend(port=backend.port, extensions="PIPELINING,SIZE=1000,DSN"):
+                gatepost.wait_log("backend_learned", size=1000, timeout=30)
+                with Client(gatepost.address) as new:
+                    has = offered(new)
+                    assert not {"8BITMIME", "SMTPUTF8"} & set(has)
+                    assert has["SIZE"] == "1000" and "DSN" in has
+                    new.command("MAIL FROM:<a@example.net> BODY=8BITMIME", 555)
+                    new.quit()
+                assert old.command("RCPT TO:<one@example.com>", 554).enhanced == "5.6.3"
+                old.quit()
+            learned = len(gatepost.log_records("backend_learned"))
+            with Backend(port=backend.port):
+                gatepost.wait_log("backend_learned", count=learned + 1, timeout=30)
+                with Client(gatepost.address) as new:
+                    assert {"8BITMIME", "SMTPUTF8", "DSN"} <= set(offered(new))
+                    new.quit()
 
 
 # ---- Routes
