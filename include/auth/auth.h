@@ -1,7 +1,7 @@
 /*
  * Authentication of clients (SMTP AUTH, RFC 4954), apart from the dialogue: a service answers SASL
  * exchanges, asynchronously. Three kinds: a users file, a Dovecot auth server, and the mail backend
- * itself (backend/forward). The dialogue sees all of them through this interface, and knows neither
+ * itself (edge/auth_backend). The dialogue sees all of them through this interface, and knows neither
  * mechanisms nor passwords.
  *
  * One attempt: begin → (challenge → respond)* → done. Whatever a client sent is wiped after use and
@@ -16,6 +16,8 @@
 
 #include "base/ipaddr.h"
 #include "base/str.h"
+
+struct connection;
 
 enum auth_mechanism {
 	AUTH_PLAIN = 1 << 0,
@@ -42,9 +44,12 @@ enum auth_result {
 /* Who asks, for services that want to know (Dovecot's rip, lip, session, secured). */
 struct auth_client {
 	struct endpoint remote, local;
-	struct str session;   /* the connection's uuid */
+	struct str session; /* the connection's uuid */
 	bool is_tls;
 	struct str tls_sni;
+	/* For the service that connects to a mail server on behalf of the client; outlives the
+	 * attempt, and what comes of it. */
+	const struct connection *connection;
 	/* tls-exporter channel binding (RFC 9266) for SCRAM-PLUS; empty: none. */
 	struct str channel_binding;
 };

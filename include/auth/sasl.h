@@ -61,6 +61,13 @@ bool sasl_gs2_parse(struct str *rest, struct sasl_gs2 *gs2);
  */
 bool sasl_name_decode(struct str text, char out[SASL_NAME_MAX], size_t *n);
 
+/*
+ * Whom the first message of OAUTHBEARER (RFC 7628 section 3.1) or XOAUTH2 (Google's) names. Who sends
+ * a token without saying whose it is cannot be told from others: AUTH_MALFORMED.
+ */
+enum auth_result sasl_token_name(
+	unsigned mechanism, struct str message, char out[SASL_NAME_MAX], size_t *n);
+
 /* UTF-8 (RFC 3629) without a NUL. */
 bool sasl_is_text(struct str s);
 

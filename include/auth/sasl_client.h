@@ -33,8 +33,8 @@ struct sasl_client {
 	char message[SASL_CLIENT_MESSAGE_MAX];
 };
 
-/* `mechanism` is one of SASL_CLIENT_MECHANISMS. The name and the ring (of SCRAM, see there) outlive
- * it; the password is copied. The name is at most SASL_NAME_MAX bytes, the password
+/* `mechanism` is one of SASL_CLIENT_MECHANISMS. The name and the ring (for SCRAM alone, see there)
+ * outlive it; the password is copied. The name is at most SASL_NAME_MAX bytes, the password
  * SASL_PASSWORD_MAX. */
 void sasl_client_begin(struct sasl_client *client, unsigned mechanism,
 	struct sasl_credentials credentials, struct scram_keyring *ring);

@@ -25,6 +25,9 @@ struct forward_port {
 	void (*body_lost)(void *ctx, const struct smtp_answer *answer);
 	/* There is room for the body again. */
 	void (*room)(void *ctx);
+	/* The connection of forward_bind() is lost: the client has to authenticate anew. Only to be
+	 * noted; may come from inside a call. */
+	void (*auth_lost)(void *ctx);
 };
 
 struct forward *forward_new(const struct backend_env *env, struct connection *connection,
@@ -33,6 +36,16 @@ struct forward *forward_new(const struct backend_env *env, struct connection *co
 /* The session ends: says QUIT where that is possible, and frees itself later. Sets it to NULL.
  * The connection must not be used by it any more after the call. */
 void forward_release(struct forward **forward);
+
+/*
+ * `link` (READY) is the connection on which this client has just authenticated at its backend: it is
+ * taken over, and carries all transactions that go there, in place of any other. When it is lost
+ * they are answered 451, and `auth_lost` is told. Transactions that go elsewhere are as always. Once,
+ * outside of a transaction.
+ */
+void forward_bind(struct forward *forward, struct link *link);
+/* The client is nobody any more. */
+void forward_unbind(struct forward *forward);
 
 /* The candidate recipient; DATA; the final dot. Each is answered once. */
 void forward_recipient(struct forward *forward);

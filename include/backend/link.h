@@ -120,6 +120,9 @@ struct link *link_open(const struct backend_env *env, struct backend *backend,
 /* Another owner; only when READY, and with no client's name in it (see pool_takes()). */
 void link_hand_over(struct link *link, const struct link_port *port, void *ctx);
 
+/* Another owner on behalf of the same client; only when READY. */
+void link_pass(struct link *link, const struct link_port *port, void *ctx);
+
 /* The deadline of what was sent: each of these replaces the last. `ms` from now, but not beyond
  * answer_by_ms. */
 void link_expect(struct link *link, uint64_t ms);   /* an answer */

@@ -48,6 +48,9 @@ void route_table_close(struct route_table *table);
 /* Reads maps anew that have changed, or all with `always`. Transactions keep their backend. */
 void route_table_refresh(struct route_table *table, bool always);
 
+/* The backend of that name; NULL: there is none. */
+struct backend *route_backend(const struct route_table *table, struct str name);
+
 /* The backend for the candidate recipient, or NULL when no route matches. Without routes: the only
  * backend there is. */
 struct backend *route_find(const struct route_table *table, const struct connection *connection);

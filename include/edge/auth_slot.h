@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 
 #include "auth/auth.h"
+#include "edge/edge.h"
 #include "edge/settings.h"
-#include "net/loop.h"
 
 struct auth_slot {
 	struct str name; /* of the listener, for the log */
@@ -18,7 +18,8 @@ struct auth_slot {
 	struct stat users;            /* of the users file when it was read last */
 };
 
-int auth_slot_open(struct auth_slot *slot, struct loop *loop, struct str name,
+/* Of the edge its loop, its routes with their backends, and what connections to those share. */
+int auth_slot_open(struct auth_slot *slot, const struct edge *edge, struct str name,
 	const struct auth_settings *settings, struct err *err);
 void auth_slot_close(struct auth_slot *slot);
 

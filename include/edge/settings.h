@@ -36,9 +36,10 @@ enum unauthenticated_senders { UNAUTHENTICATED_SENDERS_IGNORE, UNAUTHENTICATED_S
 
 /* AUTH on a listener; without a service there is none. */
 struct auth_settings {
-	bool required;    /* no MAIL without it */
-	struct str users; /* a file … */
-	struct str sasl;  /* … or a Dovecot auth server: "unix:PATH", "inet:ADDRESS:PORT" */
+	bool required;      /* no MAIL without it */
+	struct str users;   /* a file … */
+	struct str sasl;    /* … or a Dovecot auth server: "unix:PATH", "inet:ADDRESS:PORT" */
+	struct str backend; /* … or a backend, by name */
 	struct conf_list mechanisms;       /* of struct str; empty: all that the service has */
 	struct ipnet_list allow_plaintext; /* networks that may use it without TLS */
 	uint64_t failure_delay_ms, timeout_ms;

@@ -185,6 +185,7 @@ struct smtp_server {
 	bool body_is_lost;     /* the message will be refused: swallow it */
 	bool end_is_forwarded; /* the backend was told the end: only its answer counts now */
 	bool requires_auth;    /* no MAIL without AUTH */
+	bool auth_is_lost;     /* what AUTH was worth is gone: the next MAIL ends the session */
 	bool auth_is_over;     /* an AUTH was not successful, and no other verb came since */
 	bool in_auth;          /* an exchange is under way: lines are responses */
 	uint64_t auth_failures;
@@ -207,7 +208,7 @@ struct smtp_server {
 	enum ending stop_ending;
 };
 
-/* `normalises` (this client's bare line ends are mended) and `requires_auth` may be set between
+/* `auth_is_lost` may be set, and taken back, at any time. `normalises` (this client's bare line ends are mended) and `requires_auth` may be set between
  * init and start. */
 void smtp_server_init(struct smtp_server *server, const struct smtp_server_settings *settings,
 	const struct smtp_server_port *port, void *ctx, struct connection *connection);

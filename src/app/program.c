@@ -203,7 +203,7 @@ static int open_auth(struct program *program, struct err *err)
 	program->auth_slots = xcalloc(list->count, sizeof(*program->auth_slots));
 	auth_guard_init(&program->edge.auth_guard);
 	for (size_t i = 0; i < list->count; i++)
-		if (auth_slot_open(&program->auth_slots[i], program->loop, listeners[i].name,
+		if (auth_slot_open(&program->auth_slots[i], &program->edge, listeners[i].name,
 			    &listeners[i].auth, err) < 0)
 			return -1;
 	return 0;
@@ -537,10 +537,10 @@ static const struct {
 	{ make_plans, EX_SOFTWARE },
 	{ make_backends, EX_CONFIG },
 	{ open_routes, EX_CONFIG },
+	{ make_edge, EX_SOFTWARE },
 	{ open_tls, EX_CONFIG },
 	{ open_auth, EX_CONFIG },
 	{ open_senders, EX_CONFIG },
-	{ make_edge, EX_SOFTWARE },
 	{ open_listeners, EX_OSERR },
 	{ guard_backends, EX_SOFTWARE },
 	{ give_up_privileges, EX_NOPERM },
@@ -602,11 +602,11 @@ static void free_program(struct program *program)
 	for (size_t i = 0; i < program->listener_count; i++)
 		listener_close(&program->listeners[i].listener);
 	free(program->listeners);
+	free_listener_services(program);
 	route_table_close(&edge->routes);
 	for (size_t i = 0; i < program->backend_count; i++)
 		free_backend(&program->backends[i]);
 	free(program->backends);
-	free_listener_services(program);
 	policy_plan_free(&program->default_plan);
 	resolver_free(&program->resolver);
 	if (edge->trace_fd >= 0)

@@ -146,6 +146,52 @@ static void check_overlap(const struct settings *settings, struct conf_node *roo
 					ipnet_print(&relays->items[j], relay));
 }
 
+/* Backends without a name are backend1, backend2, …; they get it later. */
+static bool is_backend(const struct settings *settings, size_t index, struct str name)
+{
+	const struct backend_settings *backends = settings->backends.items;
+	char text[32];
+
+	if (backends[index].name.n > 0)
+		return str_eq(backends[index].name, name);
+	int n = snprintf(text, sizeof(text), "backend%zu", index + 1);
+	return str_eq(name, str_make(text, (size_t)n));
+}
+
+/* NULL: there is none. */
+static const struct backend_settings *find_backend(const struct settings *settings, struct str name)
+{
+	const struct backend_settings *backends = settings->backends.items;
+
+	for (size_t i = 0; i < settings->backends.count; i++)
+		if (is_backend(settings, i, name))
+			return &backends[i];
+	return NULL;
+}
+
+/* Clients' passwords are not sent where everybody could read them. */
+static void check_auth_backend(const struct settings *settings, struct conf_node *root,
+	size_t index, struct conf_errors *errors)
+{
+	const struct listener_settings *listener =
+		(const struct listener_settings *)settings->listeners.items + index;
+	const struct backend_settings *backend = find_backend(settings, listener->auth.backend);
+	struct conf_node *auth = element_key(root, "listeners", index, "auth");
+
+	if (auth == NULL || listener->auth.backend.n == 0)
+		return;
+	struct conf_node *at = conf_node_get(auth, "backend");
+	if (backend == NULL)
+		conf_error(errors, at, "there is no backend \"%.*s\"",
+			STR_ARG(listener->auth.backend));
+	else if (backend->tls.mode == BACKEND_TLS_OFF && !backend->auth.allow_plaintext)
+		conf_error(errors, at,
+			"passwords of clients would be sent to %.*s without TLS: it needs "
+			"tls.mode: required, implicit or opportunistic, or auth: "
+			"{allow_plaintext: yes}",
+			STR_ARG(listener->auth.backend));
+}
+
 static void check_listeners(
 	const struct settings *settings, struct conf_node *root, struct conf_errors *errors)
 {
@@ -154,6 +200,7 @@ static void check_listeners(
 		check_plan(root, i, errors);
 		check_bind(settings, root, i, errors);
 		check_overlap(settings, root, i, errors);
+		check_auth_backend(settings, root, i, errors);
 	}
 }
 
@@ -180,27 +227,13 @@ static void check_relay(
 
 /* ---- Routes ----------------------------------------------------------------------------------- */
 
-static bool has_backend(const struct settings *settings, struct conf_node *root, struct str name)
-{
-	char text[32];
-
-	if (is_named(root, "backends", name, SIZE_MAX))
-		return true;
-	for (size_t i = 0; i < settings->backends.count; i++) {
-		int n = snprintf(text, sizeof(text), "backend%zu", i + 1);
-		if (str_eq(name, str_make(text, (size_t)n)))
-			return true;
-	}
-	return false;
-}
-
 static void check_route(const struct settings *settings, struct conf_node *root, size_t index,
 	struct conf_errors *errors)
 {
 	struct conf_node *backend = element_key(root, "routes", index, "backend");
 	struct conf_node *listeners = element_key(root, "routes", index, "listeners");
 
-	if (backend && !has_backend(settings, root, conf_node_scalar(backend)))
+	if (backend && find_backend(settings, conf_node_scalar(backend)) == NULL)
 		conf_error(errors, backend, "there is no backend \"%.*s\"",
 			STR_ARG(conf_node_scalar(backend)));
 	if (listeners == NULL || conf_node_kind(listeners) != CONF_KIND_LIST)

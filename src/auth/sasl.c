@@ -1,5 +1,7 @@
 #include "auth/sasl.h"
 
+#include <string.h>
+
 #include "base/utf8.h"
 
 bool sasl_is_text(struct str s)
@@ -131,4 +133,57 @@ bool sasl_name_decode(struct str text, char out[SASL_NAME_MAX], size_t *n)
 	}
 	*n = length;
 	return length > 0 && sasl_is_text(str_make(out, length));
+}
+
+/* ---- Tokens --------------------------------------------------------------------------------- */
+
+#define SEPARATOR '\x01'
+
+/*
+ * RFC 7628 section 3.1, behind the header of GS2:
+ *
+ *   client-resp = gs2-header kvsep *kvpair kvsep
+ *   kvpair      = key "=" value kvsep
+ *   kvsep       = %x01
+ */
+static bool is_pairs(struct str rest)
+{
+	return rest.n > 2 && rest.p[0] == SEPARATOR && rest.p[rest.n - 1] == SEPARATOR &&
+	       rest.p[rest.n - 2] == SEPARATOR && sasl_is_text(rest);
+}
+
+static enum auth_result oauthbearer_name(struct str message, char out[SASL_NAME_MAX], size_t *n)
+{
+	struct sasl_gs2 gs2;
+
+	if (!sasl_gs2_parse(&message, &gs2) || gs2.binding == SASL_BINDING_USED)
+		return AUTH_MALFORMED;
+	if (!is_pairs(message) || !gs2.has_authzid || !sasl_name_decode(gs2.authzid, out, n))
+		return AUTH_MALFORMED;
+	return AUTH_OK;
+}
+
+/* "user=" name %x01 "auth=Bearer " token %x01 %x01 */
+static enum auth_result xoauth2_name(struct str message, char out[SASL_NAME_MAX], size_t *n)
+{
+	struct str user = STR("user=");
+	struct str name = str_from_pos(str_range(message, 0, str_find(message, SEPARATOR)), user.n);
+
+	if (!str_starts_with(message, user) || !is_pairs(str_from_pos(message, user.n + name.n)) ||
+		name.n == 0)
+		return AUTH_MALFORMED;
+	if (!sasl_is_text(name))
+		return AUTH_MALFORMED;
+	if (name.n > SASL_NAME_MAX)
+		return AUTH_REFUSED;
+	memcpy(out, name.p, name.n);
+	*n = name.n;
+	return AUTH_OK;
+}
+
+enum auth_result sasl_token_name(
+	unsigned mechanism, struct str message, char out[SASL_NAME_MAX], size_t *n)
+{
+	return mechanism == AUTH_OAUTHBEARER ? oauthbearer_name(message, out, n)
+					     : xoauth2_name(message, out, n);
 }

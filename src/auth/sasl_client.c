@@ -106,6 +106,8 @@ void sasl_client_begin(struct sasl_client *client, unsigned mechanism,
 	memcpy(client->password, credentials.password.p, credentials.password.n);
 	credentials.password = str_make(client->password, credentials.password.n);
 	client->credentials = credentials;
+	if (mechanism != AUTH_SCRAM_SHA_256)
+		return;
 	scram_nonce_make(nonce);
 	scram_login_begin(&client->scram, credentials, ring, str_make(nonce, sizeof(nonce)));
 }

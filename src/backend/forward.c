@@ -335,8 +335,20 @@ static bool wait_for_room(struct forward *forward)
 	return false;
 }
 
+/* Where the client itself has authenticated there is no other connection for it. */
+static void give_up_bound(struct forward *forward)
+{
+	if (forward->obstacle == REPLY_COUNT)
+		forward->obstacle = REPLY_BACKEND_LOST;
+	give_up(forward);
+}
+
 void forward_try_next_server(struct forward *forward)
 {
+	if (bound_is_used(forward)) {
+		give_up_bound(forward);
+		return;
+	}
 	struct server *server = next_server(forward);
 
 	if (server != NULL)
@@ -345,14 +357,19 @@ void forward_try_next_server(struct forward *forward)
 		give_up(forward);
 }
 
-/* The connection of an earlier transaction of this client, which nobody else may use; unless the
- * server would take the client for what it was then: it may have said EHLO again, or AUTH. */
+/* Would the server take the client for what it is? It may have said EHLO again, or AUTH. Where it has
+ * authenticated itself there is no other connection that could be told so, and its login is known. */
+static bool is_told(const struct forward *forward)
+{
+	return bound_is_used(forward) || identity_holds(forward->destination->settings,
+						 &forward->link->told, forward->connection);
+}
+
+/* The connection of an earlier transaction of this client, which nobody else may use. */
 static bool goes_on(struct forward *forward)
 {
 	if (forward->link == NULL || forward->link->state != LINK_READY ||
-		forward->link->backend != forward->destination ||
-		!identity_holds(
-			forward->destination->settings, &forward->link->told, forward->connection))
+		forward->link->backend != forward->destination || !is_told(forward))
 		return false;
 	envelope_begin(forward);
 	forward->was_idle = true;
@@ -370,6 +387,10 @@ static void begin_transaction(struct forward *forward, struct backend *destinati
 	forward->obstacle = REPLY_COUNT;
 	forward->is_given_up = false;
 	message_begin(forward);
+	if (bound_is_used(forward)) {
+		link_quit(&forward->link);
+		bound_take(forward, &link_port);
+	}
 	if (goes_on(forward))
 		return;
 	link_quit(&forward->link);
@@ -414,6 +435,7 @@ void forward_release(struct forward **released)
 		return;
 	forward_transaction_over(forward);
 	link_quit(&forward->link);
+	link_quit(&forward->bound_link);
 	loop_retire(forward->env->loop, free_later, forward);
 }
 
@@ -512,6 +534,8 @@ static void keep_link(struct forward *forward)
 
 void forward_transaction_over(struct forward *forward)
 {
+	bool was_bound = bound_is_used(forward);
+
 	backend_wait_cancel(&forward->wait);
 	if (forward->link != NULL)
 		take_back(forward);
@@ -522,6 +546,8 @@ void forward_transaction_over(struct forward *forward)
 	forward->replays_sent = forward->replays_answered = forward->replays_due = 0;
 	message_forget(forward);
 	task_cancel(&forward->own_answer_task, forward->env->loop);
-	if (forward->link != NULL)
+	if (was_bound)
+		bound_keep(forward);
+	else if (forward->link != NULL)
 		keep_link(forward);
 }

@@ -188,7 +188,8 @@ void envelope_pump(struct forward *forward)
 	if (!forward->mail_is_sent && missing(forward) != REPLY_COUNT) {
 		if (forward->obstacle == REPLY_COUNT)
 			forward->obstacle = missing(forward);
-		link_quit(&forward->link);
+		if (!bound_is_used(forward))
+			link_quit(&forward->link);
 		forward_try_next_server(forward);
 		return;
 	}

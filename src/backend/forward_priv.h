@@ -29,6 +29,8 @@ struct forward {
 	enum forward_want want;
 	struct backend *destination; /* decided by the first recipient; NULL: no transaction yet */
 	struct link *link;           /* NULL: none */
+	struct backend *bound;       /* where the client has authenticated itself; NULL: nowhere */
+	struct link *bound_link;     /* the connection on which it did, between transactions there */
 	struct server_choice choice;
 	struct server_wait wait;
 
@@ -84,6 +86,15 @@ void forward_try_next_server(struct forward *forward);
  * the connection is closed. */
 bool forward_is_useless(
 	struct forward *forward, const struct answer *verdict, enum smtp_client_step step);
+
+/* ---- forward_bound.c ---------------------------------------------------------------------------- */
+
+/* Is the destination where the client has authenticated itself? */
+bool bound_is_used(const struct forward *forward);
+/* A transaction there begins: forward->link is that connection, or NULL when it is lost. */
+void bound_take(struct forward *forward, const struct link_port *owner);
+/* It is over; with forward->link NULL the connection is lost. */
+void bound_keep(struct forward *forward);
 
 /* ---- forward_envelope.c ------------------------------------------------------------------------- */
 

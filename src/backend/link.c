@@ -407,13 +407,18 @@ struct link *link_open(const struct backend_env *env, struct backend *backend,
 	return link;
 }
 
-void link_hand_over(struct link *link, const struct link_port *port, void *ctx)
+void link_pass(struct link *link, const struct link_port *port, void *ctx)
 {
 	ASSERT(link->state == LINK_READY);
-	link->connection = NULL;
-	link->told = (struct identity_told){ 0 };
 	link->port = port;
 	link->ctx = ctx;
+}
+
+void link_hand_over(struct link *link, const struct link_port *port, void *ctx)
+{
+	link_pass(link, port, ctx);
+	link->connection = NULL;
+	link->told = (struct identity_told){ 0 };
 }
 
 size_t link_room(const struct link *link)

@@ -15,7 +15,7 @@
 
 /* ---- The table ------------------------------------------------------------------------------ */
 
-static struct backend *backend_by_name(const struct route_table *table, struct str name)
+struct backend *route_backend(const struct route_table *table, struct str name)
 {
 	for (size_t i = 0; i < table->backend_count; i++)
 		if (str_eq(table->backends[i].settings->name, name))
@@ -26,7 +26,7 @@ static struct backend *backend_by_name(const struct route_table *table, struct s
 static int accept_entry(void *ctx, struct str key, struct str value, struct err *err)
 {
 	struct route *route = ctx;
-	const struct backend *backend = backend_by_name(route->table, value);
+	const struct backend *backend = route_backend(route->table, value);
 
 	if (backend == NULL)
 		return err_set(err, "%.*s: there is no backend \"%.*s\"", STR_ARG(key),
@@ -81,7 +81,7 @@ int route_table_open(struct route_table *table, const struct conf_list *settings
 		if (items[i].map.n > 0 && open_map(route, err) < 0)
 			return -1;
 		if (items[i].map.n == 0)
-			route->backend = backend_by_name(table, items[i].backend);
+			route->backend = route_backend(table, items[i].backend);
 		ASSERT(route->backend != NULL || items[i].map.n > 0);
 	}
 	return 0;
@@ -196,7 +196,7 @@ static struct backend *backend_by_map(const struct route *route, const struct sm
 	if (name.n == 0)
 		name = map_find_domain(
 			route->map.map, str_from_pos(address, str_rfind(address, '@') + 1));
-	return name.n > 0 ? backend_by_name(route->table, name) : NULL;
+	return name.n > 0 ? route_backend(route->table, name) : NULL;
 }
 
 /* NULL: not this route. */

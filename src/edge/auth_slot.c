@@ -2,7 +2,9 @@
 
 #include "auth/dovecot.h"
 #include "auth/users.h"
+#include "base/assert.h"
 #include "base/log.h"
+#include "edge/auth_backend.h"
 
 static bool is_same_file(const struct stat *a, const struct stat *b)
 {
@@ -10,15 +12,27 @@ static bool is_same_file(const struct stat *a, const struct stat *b)
 	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
 }
 
-int auth_slot_open(struct auth_slot *slot, struct loop *loop, struct str name,
+static struct auth_service *ask_backend(
+	const struct edge *edge, const struct auth_settings *settings)
+{
+	struct backend *backend = route_backend(&edge->routes, settings->backend);
+
+	ASSERT(backend != NULL);
+	return auth_backend_new(&edge->backend, backend, settings->timeout_ms);
+}
+
+int auth_slot_open(struct auth_slot *slot, const struct edge *edge, struct str name,
 	const struct auth_settings *settings, struct err *err)
 {
 	*slot = (struct auth_slot){ .name = name, .settings = settings };
 	if (settings->users.n > 0) {
 		(void)stat(settings->users.p, &slot->users);
-		slot->service = auth_users_new(loop, settings->users.p, err);
+		slot->service = auth_users_new(edge->loop, settings->users.p, err);
 	} else if (settings->sasl.n > 0) {
-		slot->service = auth_dovecot_new(loop, settings->sasl, settings->timeout_ms, err);
+		slot->service =
+			auth_dovecot_new(edge->loop, settings->sasl, settings->timeout_ms, err);
+	} else if (settings->backend.n > 0) {
+		slot->service = ask_backend(edge, settings);
 	} else {
 		return 0;
 	}

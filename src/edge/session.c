@@ -147,22 +147,28 @@ static void on_ask(void *ctx, enum policy_stage stage)
 static void on_forward_answered(void *ctx, const struct smtp_answer *answer);
 static void on_forward_body_lost(void *ctx, const struct smtp_answer *answer);
 static void on_forward_room(void *ctx);
+static void on_forward_auth_lost(void *ctx);
 
 static const struct forward_port forward_port = {
 	.answered = on_forward_answered,
 	.body_lost = on_forward_body_lost,
 	.room = on_forward_room,
+	.auth_lost = on_forward_auth_lost,
 };
 
-static void on_forward_recipient(void *ctx)
+struct forward *session_forward(struct session *session)
 {
-	struct session *session = ctx;
 	struct edge *edge = session->edge;
 
 	if (session->forward == NULL)
 		session->forward = forward_new(&edge->backend, &session->connection, &edge->routes,
 			&forward_port, session);
-	forward_recipient(session->forward);
+	return session->forward;
+}
+
+static void on_forward_recipient(void *ctx)
+{
+	forward_recipient(session_forward(ctx));
 }
 
 static void on_forward_data(void *ctx)
@@ -419,6 +425,13 @@ static void on_forward_room(void *ctx)
 
 	smtp_server_room(&session->server);
 	session_sync_reading(session);
+}
+
+static void on_forward_auth_lost(void *ctx)
+{
+	struct session *session = ctx;
+
+	session->server.auth_is_lost = true;
 }
 
 /* ---- What checks may ask ---------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "edge/auth_backend.h"
 #include "session_priv.h"
 
 #define OFFER_MAX 128 /* all of them fit */
@@ -195,6 +196,23 @@ static enum auth_result keep_user(struct session *session, enum auth_result resu
 	return result == AUTH_OK && !fits ? AUTH_REFUSED : result;
 }
 
+/* The connection to the backend on which it succeeded is this client's, if it was there. */
+static void take_link(struct session *session)
+{
+	bool is_in = session->phase == PHASE_DIALOGUE && session->connection.auth != NULL;
+	struct link *link = is_in ? auth_backend_take(session->listener->auth) : NULL;
+
+	if (link != NULL)
+		forward_bind(session_forward(session), link);
+}
+
+void session_auth_forget(struct session *session)
+{
+	if (session->forward != NULL)
+		forward_unbind(session->forward);
+	session->server.auth_is_lost = false;
+}
+
 static void on_done(void *ctx, enum auth_result result, struct str user)
 {
 	struct session *session = ctx;
@@ -219,6 +237,7 @@ static void on_done(void *ctx, enum auth_result result, struct str user)
 		tell(session, result);
 	else
 		hold_back(session, result);
+	take_link(session);
 }
 
 static void on_challenge(void *ctx, struct str bytes)
@@ -261,6 +280,7 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 		.local = connection->local.address,
 		.session = str_from(connection->uuid),
 		.is_tls = connection->tls != NULL,
+		.connection = connection,
 		.tls_sni = connection->tls ? connection->tls->sni : STR(""),
 		/* A client that was not offered -PLUS must be free to say so (RFC 5802 section 6). */
 		.channel_binding = offered(session) & AUTH_SCRAM_SHA_256_PLUS

@@ -40,7 +40,7 @@ struct session {
 	struct policy_run run;
 	bool is_deciding; /* a check's verdict is being told to the dialogue */
 	struct resolver_question *name_question;
-	struct forward *forward;       /* NULL until the first recipient */
+	struct forward *forward;       /* see session_forward() */
 	struct auth_attempt *auth;     /* NULL: none under way */
 	struct timer auth_delay;       /* a refusal that is held back */
 	enum auth_result auth_result;  /* … and which */
@@ -64,6 +64,9 @@ void session_sync_reading(struct session *session);
 /* The dialogue begins: after the intake, and after the handshake where TLS comes first. */
 void session_start_dialogue(struct session *session);
 
+/* Made when it is needed first. */
+struct forward *session_forward(struct session *session);
+
 /* session_tls.c */
 bool session_tls_is_available(void *ctx);
 void session_start_tls(void *ctx); /* after STARTTLS */
@@ -77,6 +80,8 @@ void session_auth_respond(void *ctx, struct str response);
 void session_auth_cancel(void *ctx);
 void session_auth_init(struct session *session);
 void session_auth_over(struct session *session);
+/* What it has granted is over. */
+void session_auth_forget(struct session *session);
 /* The mechanisms that this client may be offered now, separated by spaces; empty: no AUTH. */
 struct str session_auth_offer(struct session *session);
 

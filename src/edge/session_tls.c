@@ -112,6 +112,7 @@ void session_start_tls(void *ctx)
 {
 	struct session *session = ctx;
 
+	session_auth_forget(session);
 	begin(session);
 	stream_start_tls(&session->stream, session->listener->tls->context, on_done, session);
 }

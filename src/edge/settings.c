@@ -121,6 +121,13 @@ static const struct conf_field auth_fields[] = {
 		.offset = AUTH(sasl),
 		.example = "unix:/run/dovecot/auth-client",
 		.help = "A Dovecot auth server instead: unix:PATH or inet:ADDRESS:PORT." },
+	{ .key = "backend",
+		.type = CONF_STRING,
+		.offset = AUTH(backend),
+		.example = "mta",
+		.help = "A backend instead, by name: credentials are tried there, and the "
+			"connection on "
+			"which they are taken carries the client's mail." },
 	{ .key = "mechanisms",
 		.type = CONF_STRING,
 		.flags = CONF_LIST,
@@ -193,11 +200,20 @@ static const struct conf_field auth_fields[] = {
 	CONF_END,
 };
 
+static unsigned services(const struct auth_settings *auth)
+{
+	unsigned count = auth->users.n > 0;
+
+	count += auth->sasl.n > 0;
+	count += auth->backend.n > 0;
+	return count;
+}
+
 /* Without AUTH the map says what others may not use, or nothing. */
 static void check_sender_login(
 	const struct auth_settings *auth, struct conf_node *at, struct conf_errors *errors)
 {
-	bool has_service = auth->users.n > 0 || auth->sasl.n > 0;
+	bool has_service = services(auth) > 0;
 	bool guards_others = auth->unauthenticated_senders == UNAUTHENTICATED_SENDERS_REJECT;
 
 	if (auth->sender_login.n == 0 && guards_others)
@@ -208,7 +224,8 @@ static void check_sender_login(
 			"has no meaning without sender_login");
 	if (auth->sender_login.n > 0 && !has_service && !guards_others)
 		conf_error(errors, conf_node_get(at, "sender_login"),
-			"sender_login needs users or sasl, or unauthenticated_senders: reject");
+			"sender_login needs users, sasl or backend, or unauthenticated_senders: "
+			"reject");
 }
 
 static void check_auth(
@@ -221,10 +238,10 @@ static void check_auth(
 
 	if (auth->sasl.n > 0 && auth_dovecot_address_parse(auth->sasl, &address, &err) < 0)
 		conf_error(errors, conf_node_get(at, "sasl"), "%s", err.text);
-	if (auth->required && auth->users.n == 0 && auth->sasl.n == 0)
-		conf_error(errors, at, "required needs users or sasl");
-	if (auth->users.n > 0 && auth->sasl.n > 0)
-		conf_error(errors, at, "users and sasl exclude each other");
+	if (auth->required && services(auth) == 0)
+		conf_error(errors, at, "required needs users, sasl or backend");
+	if (services(auth) > 1)
+		conf_error(errors, at, "users, sasl and backend exclude each other");
 	check_sender_login(auth, at, errors);
 	for (size_t i = 0; i < auth->mechanisms.count; i++)
 		if (auth_mechanism_find(names[i]) == 0)

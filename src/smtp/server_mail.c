@@ -89,6 +89,8 @@ struct verb_check mail_check(struct smtp_server *server, struct str argument)
 	const struct smtp_limits *limits = &server->settings->limits;
 	struct connection *connection = server->connection;
 
+	if (server->auth_is_lost)
+		return (struct verb_check){ .reply = REPLY_AUTH_LOST, .ending = ENDING_AUTH_LOST };
 	if (connection->tran_count >= limits->transactions)
 		return (struct verb_check){ .reply = REPLY_TOO_MANY_TRANSACTIONS,
 			.ending = ENDING_TOO_MANY_TRANSACTIONS };

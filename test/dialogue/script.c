@@ -384,6 +384,8 @@ static void do_event(struct script *script, struct str text)
 		port->tls_is_unavailable = true;
 	else if (str_eq(word, STR("servers-down")) || str_eq(word, STR("servers-up")))
 		port->has_no_server = str_eq(word, STR("servers-down"));
+	else if (str_eq(word, STR("auth-lost")))
+		port->server.auth_is_lost = true;
 	else if (str_eq(word, STR("auth")))
 		port->auth_start = read_start(text);
 	else if (!str_eq(word, STR("drained")) && !str_eq(word, STR("start")))

@@ -29,7 +29,7 @@
  *	Q: line      what it was asked next: "begin PLAIN <…>", "respond <…>", "cancel"
  *	X: what      eof, reset, start, wait MS (nothing passes in it), room N, full, drained, gone, stop ID, expire (of the policy),
  *	             pending (bytes in the kernel), tls-unavailable, auth started|no-mechanism|needs-tls|
- *	             not-here|not-available (how it begins)
+ *	             not-here|not-available (how it begins), auth-lost
  *	=: name v    a value of the connection
  *	E: word      the session ended so
  *	SET name v   limits, timeouts, and: restricted, normalise, relay_domains, relaying, backend auto,

@@ -202,6 +202,25 @@ static void test_auth_at_backends(void **state)
 	CHECK_ALL(HEAD, rows, LISTENER_TAIL);
 }
 
+/* Of clients, tried at a backend: it must have TLS, or say that it needs none. */
+static void test_auth_by_a_backend(void **state)
+{
+	static const struct row rows[] = {
+		{ "    tls: {mode: required}\n", NULL },
+		{ "    tls: {mode: implicit}\n", NULL },
+		{ "    tls: {mode: opportunistic}\n", NULL },
+		{ "    auth: {allow_plaintext: yes}\n", NULL },
+		{ "", "6:57: listeners[0].auth.backend: passwords of clients would be sent" },
+		{ "    name: other\n",
+			"7:57: listeners[0].auth.backend: there is no backend \"backend1\"" },
+	};
+
+	(void)state;
+	CHECK_ALL(HEAD, rows,
+		"listeners:\n  - {bind: [\"127.0.0.1:0\"], proxy: off, auth: {backend: "
+		"backend1}}\n");
+}
+
 /* RFC 2033 section 5. */
 static void test_lmtp(void **state)
 {
@@ -231,9 +250,13 @@ static void test_auth(void **state)
 		  "failure_delay: 0s, failures_per_client: 0}\n",
 			NULL },
 		{ "    auth: {required: yes}\n",
-			"8:11: listeners[0].auth: required needs users or sasl" },
+			"8:11: listeners[0].auth: required needs users, sasl or backend" },
 		{ "    auth: {users: /users, sasl: \"unix:/run/auth\"}\n",
-			"8:11: listeners[0].auth: users and sasl exclude each other" },
+			"8:11: listeners[0].auth: users, sasl and backend exclude each other" },
+		{ "    auth: {required: yes, backend: mta}\n",
+			"8:36: listeners[0].auth.backend: there is no backend \"mta\"" },
+		{ "    auth: {backend: backend1}\n",
+			"8:21: listeners[0].auth.backend: passwords of clients would be sent" },
 		{ "    auth: {users: /users, mechanisms: [PLAIN, CRAM-MD5]}\n",
 			"8:39: listeners[0].auth.mechanisms: there is no mechanism CRAM-MD5" },
 		{ "    auth: {sasl: /run/auth}\n", "8:18: listeners[0].auth.sasl: " },
@@ -250,7 +273,7 @@ static void test_auth(void **state)
 			NULL },
 		{ "    auth: {sender_login: /senders, unauthenticated_senders: reject}\n", NULL },
 		{ "    auth: {sender_login: /senders}\n",
-			"8:26: listeners[0].auth.sender_login: sender_login needs users or sasl" },
+			"8:26: listeners[0].auth.sender_login: sender_login needs users, sasl or" },
 		{ "    auth: {users: /users, unlisted_senders: accept}\n",
 			"8:45: listeners[0].auth.unlisted_senders: has no meaning" },
 		{ "    auth: {users: /users, unauthenticated_senders: reject}\n",
@@ -298,6 +321,7 @@ int main(void)
 		cmocka_unit_test(test_tls_with_clients),
 		cmocka_unit_test(test_tls_with_backends),
 		cmocka_unit_test(test_auth_at_backends),
+		cmocka_unit_test(test_auth_by_a_backend),
 		cmocka_unit_test(test_lmtp),
 		cmocka_unit_test(test_auth),
 		cmocka_unit_test(test_routes),

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 /* cmocka.h needs the headers above. */
@@ -238,6 +239,82 @@ static void test_names(void **state)
 	}
 }
 
+#define A "\x01"
+
+static void test_tokens(void **state)
+{
+	static const struct {
+		unsigned mechanism;
+		struct str message;
+		enum auth_result result;
+		struct str name;
+	} rows[] = {
+		{ AUTH_XOAUTH2, STR_INIT("user=anna" A "auth=Bearer x" A A), AUTH_OK,
+			STR_INIT("anna") },
+		{ AUTH_XOAUTH2, STR_INIT("user=a=b,c" A "auth=Bearer x" A A), AUTH_OK,
+			STR_INIT("a=b,c") },
+		{ AUTH_XOAUTH2, STR_INIT(""), AUTH_MALFORMED, STR_INIT("") },
+		{ AUTH_XOAUTH2, STR_INIT("user=" A "auth=Bearer x" A A), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_XOAUTH2, STR_INIT("user=anna"), AUTH_MALFORMED, STR_INIT("") },
+		{ AUTH_XOAUTH2, STR_INIT("user=anna" A "auth=Bearer x"), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_XOAUTH2, STR_INIT("auth=Bearer x" A "user=anna" A A), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_XOAUTH2, STR_INIT("user=an\0na" A "auth=Bearer x" A A), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_XOAUTH2, STR_INIT("user=an\xff" A "auth=Bearer x" A A), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_OAUTHBEARER,
+			STR_INIT("n,a=anna," A "host=h" A "port=25" A "auth=Bearer x" A A), AUTH_OK,
+			STR_INIT("anna") },
+		{ AUTH_OAUTHBEARER, STR_INIT("y,a=a=2Cb=3Dc," A "auth=Bearer x" A A), AUTH_OK,
+			STR_INIT("a,b=c") },
+		{ AUTH_OAUTHBEARER, STR_INIT("n,," A "auth=Bearer x" A A), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_OAUTHBEARER, STR_INIT("p=tls-exporter,a=anna," A "auth=Bearer x" A A),
+			AUTH_MALFORMED, STR_INIT("") },
+		{ AUTH_OAUTHBEARER, STR_INIT("n,a=an=na," A "auth=Bearer x" A A), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_OAUTHBEARER, STR_INIT("n,a=anna,auth=Bearer x" A A), AUTH_MALFORMED,
+			STR_INIT("") },
+		{ AUTH_OAUTHBEARER, STR_INIT("n,a=anna," A), AUTH_MALFORMED, STR_INIT("") },
+		{ AUTH_OAUTHBEARER, STR_INIT("n,a=anna"), AUTH_MALFORMED, STR_INIT("") },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct guard guard = guard_make(256);
+		char name[SASL_NAME_MAX];
+		size_t n = 0;
+		for (size_t cut = 0; cut <= rows[i].message.n; cut++) {
+			struct str message = guard_put(&guard, str_range(rows[i].message, 0, cut));
+			bool is_whole = cut == rows[i].message.n;
+			enum auth_result result =
+				sasl_token_name(rows[i].mechanism, message, name, &n);
+			if (result != (is_whole ? rows[i].result : AUTH_MALFORMED))
+				fail_msg("row %zu, cut at %zu: %d", i, cut, (int)result);
+		}
+		if (rows[i].result == AUTH_OK)
+			assert_true(str_eq(str_make(name, n), rows[i].name));
+		guard_free(&guard);
+	}
+}
+
+static void test_tokens_with_long_names(void **state)
+{
+	(void)state;
+	for (int more = 0; more < 2; more++) {
+		char text[512], name[SASL_NAME_MAX];
+		size_t n;
+		int length = snprintf(text, sizeof(text), "user=%0*d" A "auth=Bearer x" A A,
+			SASL_NAME_MAX + more, 7);
+		assert_int_equal(
+			sasl_token_name(AUTH_XOAUTH2, str_make(text, (size_t)length), name, &n),
+			more ? AUTH_REFUSED : AUTH_OK);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -247,6 +324,8 @@ int main(void)
 		cmocka_unit_test(test_login),
 		cmocka_unit_test(test_gs2),
 		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_tokens),
+		cmocka_unit_test(test_tokens_with_long_names),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
