@@ -75,10 +75,11 @@ static struct map *read_map(const struct map_file *file, struct err *err)
 	return map;
 }
 
+/* The change time, as the mending of an owner or of permissions must be seen, too. */
 static bool is_same_file(const struct stat *a, const struct stat *b)
 {
 	return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
 /* The state is that from before the reading: what is written meanwhile is seen the next time. */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -130,6 +131,19 @@ static void test_broken_file_changes_nothing(void **state)
 	expect(world, "a@b", "3");
 }
 
+/* One that could not be read is read when its permissions were mended. */
+static void test_permissions_are_a_change(void **state)
+{
+	struct world *world = *state;
+	struct err err = { "" };
+
+	write_file(world->path, "a@b one\n");
+	assert_int_equal(map_file_open(&world->file, &err), 0);
+	assert_int_equal(chmod(world->path, 0640), 0);
+	assert_true(map_file_refresh(&world->file, false));
+	assert_false(map_file_refresh(&world->file, false));
+}
+
 static void test_files_that_are_none(void **state)
 {
 	struct world *world = *state;
@@ -161,6 +175,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broken_file_changes_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_permissions_are_a_change, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files_that_are_none, setup, teardown),
 	};
 
