@@ -123,6 +123,10 @@ static void read_line(struct reading *reading, struct str text, size_t number)
 		return;
 	}
 	line.hash = str_from_pos(text, colon + 1);
+	if (line.hash.n > 0 && line.hash.p[line.hash.n - 1] == '\r') {
+		mistake(reading, number, "%.*s: the line ends with CR LF", STR_ARG(line.name));
+		return;
+	}
 	line.is_locked = line.hash.n > 0 && (line.hash.p[0] == '!' || line.hash.p[0] == '*');
 	if (!line.is_locked && password_hash_look(line.hash, &cost, &err) < 0) {
 		mistake(reading, number, "%.*s: %s", STR_ARG(line.name), err.text);
@@ -132,8 +136,15 @@ static void read_line(struct reading *reading, struct str text, size_t number)
 	keep(reading, line);
 }
 
+/* Editors put it in front and do not show it; it would become part of the first name. */
+#define BYTE_ORDER_MARK STR("\xef\xbb\xbf")
+
 static void read_lines(struct reading *reading, struct str rest)
 {
+	if (str_starts_with(rest, BYTE_ORDER_MARK)) {
+		mistake(reading, 1, "begins with a byte order mark");
+		return;
+	}
 	for (size_t number = 1; rest.n > 0; number++)
 		read_line(reading, str_cut(&rest, '\n'), number);
 }

@@ -239,8 +239,15 @@ static void read_line(struct reading *reading, struct str line, size_t number)
 		read_entry(reading, text, number);
 }
 
+/* Editors put it in front and do not show it; it would become part of the first key. */
+#define BYTE_ORDER_MARK STR("\xef\xbb\xbf")
+
 static void read_lines(struct reading *reading, struct str rest)
 {
+	if (str_starts_with(rest, BYTE_ORDER_MARK)) {
+		mistake(reading, 1, "begins with a byte order mark");
+		return;
+	}
 	for (size_t number = 1; rest.n > 0; number++)
 		read_line(reading, str_cut(&rest, '\n'), number);
 }

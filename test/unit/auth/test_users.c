@@ -505,7 +505,13 @@ static const struct {
 	{ X256 ":" BCRYPT "\n", ":1: the name must be" },
 	{ "a:\n", ":1: a: not a hash" },
 	{ "a:geheim\n", ":1: a: not a hash" },
-	{ "a:" BCRYPT "\r\n", ":1: a: the bcrypt hash is cut short" },
+	{ "a:" BCRYPT "\r\n", ":1: a: the line ends with CR LF" },
+	{ "\xef\xbb\xbf"
+	  "a:" BCRYPT "\n",
+		":1: begins with a byte order mark" },
+	{ "\xef\xbb\xbf"
+	  "# x\na:" BCRYPT "\n",
+		":1: begins with a byte order mark" },
 	{ "a:" BCRYPT ":0:0\n", ":1: a: the bcrypt hash is cut short" },
 	{ "a:$6$saltsalt$abc\n", ":1: a: the sha512 hash is cut short" },
 	{ "a:{SCRAM-SHA-256}1,eA==,eA==,eA==\n", ":1: a: SCRAM-SHA-256: the iterations" },

@@ -93,6 +93,9 @@ static void test_mistakes(void **state)
 		{ "\"a b\"@c d\n", "m:1: \"\"a\": not a domain" },
 		{ "a\\b@c d\n", "m:1: \"a\\b@c\": a local part is written without quotes" },
 		{ "a@b c\r\n", "m:1: holds a control character" },
+		{ "\xef\xbb\xbf"
+		  "a@b c\n",
+			"m:1: begins with a byte order mark" },
 		{ "a@b c\001\n", "m:1: holds a control character" },
 		{ "a@b \377\n", "m:1: holds a control character, or is not UTF-8" },
 		{ "# x\n  c\n", "m:2: begins with white space" },
