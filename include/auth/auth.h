@@ -61,6 +61,11 @@ struct auth_port {
 	 * authenticated, with AUTH_OK; with a refusal the name that was tried, where the service
 	 * knows it; else empty. A view good during the call. */
 	void (*done)(void *ctx, enum auth_result result, struct str user);
+	/* Whether even the right password is to be refused to this user now. Asked, at any time,
+	 * before something is said that only the right password gets (SCRAM's signature of the
+	 * server): if so that is not said, and `done` follows with AUTH_OK, which the owner
+	 * refuses. */
+	bool (*is_put_off)(void *ctx, struct str user);
 };
 
 struct auth_attempt;

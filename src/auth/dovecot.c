@@ -296,11 +296,28 @@ static bool is_user(struct str user)
 	return user.n > 0 && sasl_is_text(user);
 }
 
+/*
+ * The server's last word of a mechanism (SCRAM: its signature), which comes along with the success. RFC
+ * 4954 has no room for it in the 235, so it is a challenge, and the result waits for the answer to it.
+ */
+static bool tell_last_word(struct auth_attempt *attempt, struct str base64)
+{
+	char bytes[AUTH_DOVECOT_LINE_MAX / 4 * 3];
+	size_t n;
+
+	if (!base64_decode(base64, bytes, sizeof(bytes), &n))
+		return false;
+	attempt->is_owed = false;
+	end(attempt, AUTH_OK);
+	attempt->port->challenge(attempt->ctx, str_make(bytes, n));
+	return true;
+}
+
 /* OK TAB id TAB user=name [TAB parameter]… */
 static bool take_success(struct dovecot *dovecot, struct str fields)
 {
 	struct auth_attempt *attempt;
-	struct str value = { 0 };
+	struct str value = { 0 }, last = { 0 };
 
 	if (!take_id(dovecot, &fields, &attempt))
 		return false;
@@ -312,6 +329,12 @@ static bool take_success(struct dovecot *dovecot, struct str fields)
 		end(attempt, AUTH_UNAVAILABLE);
 		return true;
 	}
+	struct str user = str_make(attempt->user, attempt->user_n);
+	/* What only the right password gets must not tell that it is. */
+	if (attempt->mechanism == AUTH_SCRAM_SHA_256 &&
+		dovecot_parameter(fields, STR("resp"), &last) && last.n > 0 &&
+		!attempt->port->is_put_off(attempt->ctx, user))
+		return tell_last_word(attempt, last);
 	end(attempt, AUTH_OK);
 	return true;
 }
@@ -543,6 +566,9 @@ static void respond(struct auth_attempt *attempt, struct str bytes)
 	ASSERT(!attempt->is_owed);
 	attempt->is_owed = true;
 	if (attempt->is_over) {
+		/* The last word of a mechanism is answered by nothing. */
+		if (attempt->result == AUTH_OK && bytes.n > 0)
+			attempt->result = AUTH_MALFORMED;
 		task_defer(&attempt->finishing, attempt->dovecot->loop);
 		return;
 	}

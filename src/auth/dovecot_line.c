@@ -115,6 +115,9 @@ void dovecot_line_auth(struct dovecot_line *line, unsigned long id, unsigned mec
 	dovecot_line_add(line, "", auth_mechanism_word(mechanism));
 	dovecot_line_add(line, "service=", STR("smtp"));
 	dovecot_line_add(line, "nologin", str_make("", 0));
+	/* Else the server's signature comes before the server says whose it is. */
+	if (mechanism == AUTH_SCRAM_SHA_256)
+		dovecot_line_add(line, "final-resp-ok", str_make("", 0));
 	if (client->is_tls)
 		dovecot_line_add(line, "secured=", STR("tls"));
 	if (client->session.n > 0)

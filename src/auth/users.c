@@ -189,18 +189,21 @@ static void take_login_password(struct auth_attempt *attempt, struct str bytes)
 
 /* ---- SCRAM ---------------------------------------------------------------------------------- */
 
-/* The made-up verifier is made each time, needed or not: it takes a moment, too. */
+/* One is parsed and one made up each time, needed or not: both take a moment, which would show. */
 static struct scram_verifier verifier_for(struct auth_attempt *attempt)
 {
 	const struct users_file *file = attempt->users->file;
 	const struct user *user = users_file_find(file, scram_name(&attempt->scram));
-	struct scram_verifier fake, stored;
+	struct scram_verifier fake, stored = { 0 };
 
-	scram_verifier_fake(
-		&file->fake_key, scram_name(&attempt->scram), &file->verifier_decoy, &fake);
-	attempt->can_match = user != NULL && !user->is_locked && user->verifier.n > 0 &&
-			     scram_verifier_parse(user->verifier, &stored, NULL) == 0;
-	return attempt->can_match ? stored : fake;
+	attempt->can_match = user != NULL && !user->is_locked && user->verifier.n > 0;
+	(void)scram_verifier_parse(
+		attempt->can_match ? user->verifier : file->verifier_decoy, &stored, NULL);
+	scram_verifier_fake(&file->fake_key, scram_name(&attempt->scram), &stored, &fake);
+	struct scram_verifier verifier = attempt->can_match ? stored : fake;
+	secret_wipe(&stored, sizeof(stored));
+	secret_wipe(&fake, sizeof(fake));
+	return verifier;
 }
 
 static void take_scram_first(struct auth_attempt *attempt, struct str bytes)
@@ -224,7 +227,9 @@ static void take_scram_final(struct auth_attempt *attempt, struct str bytes)
 
 	if (result == AUTH_OK && !attempt->can_match)
 		result = AUTH_REFUSED;
-	if (result != AUTH_OK)
+	/* The signature tells that the password is right. */
+	bool is_put_off = attempt->port->is_put_off(attempt->ctx, scram_name(&attempt->scram));
+	if (result != AUTH_OK || is_put_off)
 		end_later(attempt, result);
 	else
 		say_later(attempt, STEP_SCRAM_END, signature);

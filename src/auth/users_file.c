@@ -325,7 +325,7 @@ static void choose_decoys(const char *path, struct users_file *file)
 	}
 	notice_differences(path, file, &hashes, &verifiers);
 	file->decoy = commonest(&hashes);
-	(void)scram_verifier_parse(commonest(&verifiers), &file->verifier_decoy, NULL);
+	file->verifier_decoy = commonest(&verifiers);
 }
 
 /* ---- The file ------------------------------------------------------------------------------- */

@@ -26,7 +26,7 @@ struct users_file {
 	/* A hash of the commonest kind and cost, for users that there are not; empty: no users. */
 	struct str decoy;
 	/* Likewise: what made-up verifiers look like; and what their salts are made from. */
-	struct scram_verifier verifier_decoy;
+	struct str verifier_decoy;
 	struct scram_fake_key fake_key;
 };
 

@@ -154,15 +154,14 @@ static bool is_client_limited(struct session *session)
 		auth->failures_per_client, auth->failure_window_ms, session_now_ms(session));
 }
 
-static bool is_user_limited(struct session *session)
+static bool is_user_limited(struct session *session, struct str user)
 {
 	const struct auth_settings *auth = settings(session);
 	char ip[IPADDR_TEXT_MAX];
 
-	return session->auth_user[0] &&
-	       auth_guard_user_is_limited(&session->edge->auth_guard, guessed_by(session, ip),
-		       str_from(session->auth_user), auth->failures_per_user,
-		       auth->failure_window_ms, session_now_ms(session));
+	return user.n > 0 &&
+	       auth_guard_user_is_limited(&session->edge->auth_guard, guessed_by(session, ip), user,
+		       auth->failures_per_user, auth->failure_window_ms, session_now_ms(session));
 }
 
 static void log_limited(const struct session *session)
@@ -219,10 +218,12 @@ static void on_done(void *ctx, enum auth_result result, struct str user)
 
 	session->auth = NULL;
 	result = keep_user(session, result, user);
-	bool is_put_off = is_user_limited(session);
+	bool is_put_off = is_user_limited(session, str_from(session->auth_user));
 	if (result != AUTH_OK)
 		log_failure(session, result);
-	if (result != AUTH_OK && result != AUTH_UNAVAILABLE)
+	/* The right password counts as well when it is put off: else the limit of the client would
+	 * tell, by when it comes, whether it was among those that were tried. */
+	if (result != AUTH_UNAVAILABLE && (result != AUTH_OK || is_put_off))
 		count_failure(session, is_put_off);
 	/* Whom the user is closed to is answered the right password, and as late, as the wrong ones
 	 * are: else the answer would tell which it is. */
@@ -248,9 +249,15 @@ static void on_challenge(void *ctx, struct str bytes)
 	session_sync_reading(session);
 }
 
+static bool is_put_off(void *ctx, struct str user)
+{
+	return is_user_limited(ctx, user);
+}
+
 static const struct auth_port port = {
 	.challenge = on_challenge,
 	.done = on_done,
+	.is_put_off = is_put_off,
 };
 
 /* ---- The dialogue's wishes -------------------------------------------------------------------- */

@@ -576,6 +576,38 @@ def test_limit_of_a_user(backend, users, pair):
         assert succeed(gatepost, "bea", "127.0.0.10") == 235
 
 
+def last_replies_of_scram(gatepost, name, source, password):
+    """The reply to the proof, without what follows a challenge."""
+    with session(gatepost, source=source) as client:
+        exchange = Scram(name, password)
+        first = client.command(f"AUTH SCRAM-SHA-256 {encode(exchange.first)}", 334)
+        return str(client.command(encode(exchange.final(base64.b64decode(first.text)))))
+
+
+def test_scram_tells_nothing_of_a_user_who_is_put_off(backend, users, pair):
+    """The server's signature would tell a guesser that the password is right."""
+    with limited(backend, users, pair, failures_per_user=2) as gatepost:
+        for number in range(20):
+            fail(gatepost, "scott", f"127.0.0.{21 + number}", 1)
+        told = {last_replies_of_scram(gatepost, "scott", f"127.0.0.{51 + number}", password)
+                for number, password in enumerate((WRONG, SECRETS["scott"]))}
+        assert len(told) == 1 and told.pop().startswith("454 ")
+
+
+@pytest.mark.parametrize("password", [WRONG, SECRETS["bea"]])
+def test_limit_of_a_client_does_not_tell_what_was_right(backend, users, pair, password):
+    """A try that is put off counts for the client, also with the right password: else a guesser
+    would see by when his limit comes whether the right one was among his guesses."""
+    with limited(backend, users, pair, failures_per_user=1, failures_per_client=4) as gatepost:
+        for number in range(10):
+            fail(gatepost, "bea", f"127.0.0.{21 + number}", 1)
+        for guess in (WRONG, password, WRONG, WRONG):
+            with session(gatepost, source="127.0.0.51") as client:
+                assert auth_plain(client, "bea", guess).code == 454
+        with session(gatepost, source="127.0.0.51") as client:
+            assert auth_plain(client, "shane", SECRETS["shane"]).code == 454
+
+
 def test_honest_logins_pass_while_many_guess_at_that_user(backend, users, pair):
     """A brute force from very many addresses is closed out after ten times the limit; where the user
     has logged in from before, he still does."""
@@ -758,6 +790,8 @@ def test_users_file_changes(backend, pair, tmp_path):
         gatepost.signal(signal.SIGHUP)
         gatepost.wait_log("files_read", count=2)
         assert succeed(gatepost, "bea", None) == 235
+        path.chmod(0o640)  # a mended permission is a change, too
+        gatepost.wait_log("files_read", count=3, timeout=LOOK_SECONDS)
 
 
 @pytest.mark.parametrize("text, said", [

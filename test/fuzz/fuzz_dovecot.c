@@ -69,9 +69,17 @@ static void on_done(void *ctx, enum auth_result result, struct str user)
 		ASSERT(!ascii_is_control(user.p[i]));
 }
 
+static bool is_put_off(void *ctx, struct str user)
+{
+	(void)ctx;
+	ASSERT(user.n > 0);
+	return user.n % 2 == 0;
+}
+
 static const struct auth_port port = {
 	.challenge = on_challenge,
 	.done = on_done,
+	.is_put_off = is_put_off,
 };
 
 static void begin(struct world *world, struct request *request, unsigned mechanism)

@@ -21,6 +21,7 @@ struct auth_record {
 	struct loop *loop;
 	struct auth_service *service;
 	struct auth_attempt *attempt; /* NULL after `done` */
+	bool is_put_off;              /* the user is: set it while the exchange is under way */
 	bool is_inside, is_owed, is_answered, is_done;
 	unsigned answers;
 	enum auth_result result;
@@ -63,9 +64,18 @@ static inline void auth_record_done(void *ctx, enum auth_result result, struct s
 	record->is_done = true;
 }
 
+static inline bool auth_record_is_put_off(void *ctx, struct str user)
+{
+	const struct auth_record *record = ctx;
+
+	assert_true(user.n > 0);
+	return record->is_put_off;
+}
+
 static const struct auth_port auth_record_port = {
 	.challenge = auth_record_challenge,
 	.done = auth_record_done,
+	.is_put_off = auth_record_is_put_off,
 };
 
 static inline void auth_record_begin(struct auth_record *record, struct loop *loop,

@@ -389,6 +389,57 @@ static void test_login(void **state)
 }
 
 static const struct {
+	const char *answer;
+	struct str response;
+	enum auth_result result;
+} last_words[] = {
+	{ "OK\t1\tuser=tim\tresp=dj14\n", STR_INIT(""), AUTH_OK },
+	{ "OK\t1\tuser=tim\tresp=dj14\n", STR_INIT("x"), AUTH_MALFORMED },
+};
+
+/* The server's signature comes along with the success, and the client is told both in turn. */
+static void test_last_word(void **state)
+{
+	struct str first = STR("n,,n=tim,r=x");
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(last_words) / sizeof(last_words[0]); i++) {
+		struct auth_record record;
+		void *fresh = NULL;
+
+		setup(&fresh);
+		struct world *world = fresh;
+		introduce(world, 5000);
+		world->client = (struct auth_client){ .is_tls = false };
+		begin(world, &record, AUTH_SCRAM_SHA_256, &first);
+		fake_expect(&world->fake,
+			"AUTH\t1\tSCRAM-SHA-256\tservice=smtp\tnologin\tfinal-resp-ok\t"
+			"resp=biwsbj10aW0scj14");
+		fake_say(&world->fake, last_words[i].answer);
+		assert_true(str_eq(auth_record_challenged(&record), STR("v=x")));
+		auth_record_respond(&record, last_words[i].response);
+		assert_int_equal(auth_record_result(&record), last_words[i].result);
+		teardown(&fresh);
+	}
+}
+
+/* Who is put off is not told by it that the password is right. */
+static void test_last_word_put_off(void **state)
+{
+	struct world *world = *state;
+	struct str first = STR("n,,n=tim,r=x");
+	struct auth_record record;
+
+	introduce(world, 5000);
+	begin(world, &record, AUTH_SCRAM_SHA_256, &first);
+	fake_line(&world->fake);
+	record.is_put_off = true;
+	fake_say(&world->fake, "OK\t1\tuser=tim\tresp=dj14\n");
+	assert_int_equal(auth_record_result(&record), AUTH_OK);
+	assert_int_equal(record.answers, 1);
+}
+
+static const struct {
 	const char *line; /* behind "1" */
 	enum auth_result result;
 	const char *user;
@@ -833,6 +884,8 @@ int main(void)
 		TEST(test_all_parameters),
 		TEST(test_login),
 		cmocka_unit_test(test_answers),
+		cmocka_unit_test(test_last_word),
+		TEST(test_last_word_put_off),
 		TEST(test_in_parallel),
 		TEST(test_bounded),
 		TEST(test_deaf),

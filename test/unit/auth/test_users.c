@@ -290,6 +290,26 @@ static void test_scram(void **state)
 	assert_int_equal(checks(world), before);
 }
 
+/* The signature would tell a guesser that the password is right, though he is refused. */
+static void test_scram_put_off(void **state)
+{
+	struct world *world = *state;
+	struct dance dance;
+
+	dance.client = (struct scram_client){ .gs2 = "n,,",
+		.name = STR("both"),
+		.password = STR("geheim"),
+		.nonce = "nonce",
+		.binding = STR("") };
+	struct str first = scram_client_first_message(&dance.client);
+	begin(world, &dance.record, AUTH_SCRAM_SHA_256, &first);
+	struct str challenge = auth_record_challenged(&dance.record);
+	dance.record.is_put_off = true;
+	auth_record_respond(&dance.record, scram_client_final_message(&dance.client, challenge));
+	assert_int_equal(auth_record_result(&dance.record), AUTH_OK);
+	assert_int_equal(dance.record.answers, 2);
+}
+
 static void test_scram_plus(void **state)
 {
 	struct world *world = *state;
@@ -698,6 +718,7 @@ int main(void)
 		TEST(test_plain_malformed),
 		TEST(test_login),
 		TEST(test_scram),
+		TEST(test_scram_put_off),
 		TEST(test_scram_plus),
 		TEST(test_scram_unknown),
 		TEST(test_made_up_salts_stay),
