@@ -1,30 +1,16 @@
 #include "app/program.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <grp.h>
-#include <inttypes.h>
-#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "backend/backend_tls.h"
-#include "backend/names.h"
 #include "backend/pool.h"
-#include "backend/probe.h"
-#include "base/assert.h"
 #include "base/log.h"
-#include "base/xalloc.h"
-#include "edge/auth_slot.h"
-#include "edge/edge.h"
-#include "edge/listener_tls.h"
-#include "edge/sender_slot.h"
 #include "edge/session.h"
+#include "program_priv.h"
 
 /* Connections wait in the kernel until we know what the backends offer, but no longer than this. */
 #define FIRST_ROUND_MS 2000
@@ -35,38 +21,7 @@
 /* How often is looked whether certificates, keys, users, passwords or maps have changed. */
 #define FILES_LOOK_MS 5000
 
-struct program {
-	const struct settings *settings;
-	struct loop *loop;
-	struct resolver *resolver;
-	struct policy_plan *default_plan;
-	struct backend *backends;
-	size_t backend_count;
-	struct tls_slot *tls_slots;   /* of listeners, by index */
-	struct auth_slot *auth_slots; /* likewise */
-	struct sender_slot *sender_slots;
-	struct replay_budget replays;
-	struct edge edge;
-	struct edge_listener *listeners;
-	size_t listener_count;
-	struct names *names;
-	struct probes *probes;
-	struct loop_signal term, interrupt, hangup, user1, user2;
-	struct timer first_round, drain, tls_watch;
-	bool is_accepting, is_stopping;
-	uint64_t stop_by_ms; /* 0: as long as sessions last */
-	const char *stop_reason;
-};
-
 /* ---- Steps ------------------------------------------------------------------------------------ */
-
-static int open_log(struct program *program, struct err *err)
-{
-	const struct log_settings *log = &program->settings->log;
-
-	return log_open(log->target.p, (enum log_format)log->format, (enum log_level)log->level,
-		program->settings->hostname.p, err);
-}
 
 static void give_notices(const struct settings *settings)
 {
@@ -78,299 +33,6 @@ static void give_notices(const struct settings *settings)
 	while (rest.n > 0)
 		LOG(CONFIG_NOTICE, log_str("detail", str_cut(&rest, '\n')));
 	buf_free(&notices);
-}
-
-/* Two sockets a session, and one more process may not be what the administrator thought of. */
-static int raise_descriptors(struct program *program, struct err *err)
-{
-	struct rlimit limit;
-
-	(void)program;
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
-		return err_errno(err, "cannot ask for the limit of open files");
-	limit.rlim_cur = limit.rlim_max;
-	(void)setrlimit(RLIMIT_NOFILE, &limit);
-	return 0;
-}
-
-/* A core dump would hold passwords, keys and mail. */
-static int forbid_cores(struct program *program, struct err *err)
-{
-	struct rlimit none = { 0, 0 };
-
-	(void)program;
-	if (setrlimit(RLIMIT_CORE, &none) < 0)
-		return err_errno(err, "cannot forbid core dumps");
-	return 0;
-}
-
-static int open_trace(struct program *program, struct err *err)
-{
-	struct str path = program->settings->log.trace;
-
-	program->edge.trace_fd = -1;
-	if (path.n == 0)
-		return 0;
-	program->edge.trace_fd = open(path.p, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
-	if (program->edge.trace_fd < 0)
-		return err_errno(err, "log.trace: cannot open %s", path.p);
-	return 0;
-}
-
-/* "192.0.2.1:53,[2001:db8::1]:53" for the resolver. */
-static void print_servers(const struct dns_settings *dns, struct buf *out)
-{
-	const struct endpoint *servers = dns->servers.items;
-	char text[ENDPOINT_TEXT_MAX];
-
-	for (size_t i = 0; i < dns->servers.count; i++)
-		buf_printf(out, "%s%s", i > 0 ? "," : "", endpoint_print(&servers[i], text));
-}
-
-static int start_resolver(struct program *program, struct err *err)
-{
-	const struct dns_settings *dns = &program->settings->dns;
-	struct buf servers;
-
-	buf_init(&servers, 4096);
-	print_servers(dns, &servers);
-	struct resolver_settings settings = {
-		.servers = buf_view(&servers),
-		.timeout_ms = dns->timeout_ms,
-		.tries = (unsigned)dns->tries,
-		.is_off = !dns->reverse,
-	};
-	program->resolver = resolver_new(program->loop, &settings, err);
-	buf_free(&servers);
-	return program->resolver ? 0 : -1;
-}
-
-static int make_plans(struct program *program, struct err *err)
-{
-	const struct settings *settings = program->settings;
-	struct policy_roots roots = {
-		.relay = &settings->relay,
-		.hostname = settings->hostname,
-		.connections_per_client = settings->limits.connections_per_client,
-	};
-
-	(void)err;
-	program->default_plan = settings_default_plan(settings);
-	policy_plan_bind(program->default_plan, &roots);
-	policy_plans_bind(&settings->plans, &roots);
-	return 0;
-}
-
-static int make_backends(struct program *program, struct err *err)
-{
-	const struct conf_list *list = &program->settings->backends;
-	const struct backend_settings *settings = list->items;
-
-	program->backends = xcalloc(list->count, sizeof(*program->backends));
-	for (size_t i = 0; i < list->count; i++) {
-		struct backend *backend = &program->backends[program->backend_count++];
-		backend_init(backend, &settings[i]);
-		if (backend_tls_open(backend, err) < 0 ||
-			backend_auth_open(&backend->auth, &settings[i], err) < 0)
-			return -1;
-	}
-	return 0;
-}
-
-static int open_routes(struct program *program, struct err *err)
-{
-	return route_table_open(&program->edge.routes, &program->settings->routes,
-		program->backends, program->backend_count, err);
-}
-
-static int open_tls(struct program *program, struct err *err)
-{
-	const struct conf_list *list = &program->settings->listeners;
-	const struct listener_settings *listeners = list->items;
-
-	program->tls_slots = xcalloc(list->count, sizeof(*program->tls_slots));
-	for (size_t i = 0; i < list->count; i++)
-		if (listener_tls_open(&program->tls_slots[i], &listeners[i], err) < 0)
-			return -1;
-	return 0;
-}
-
-static int open_auth(struct program *program, struct err *err)
-{
-	const struct conf_list *list = &program->settings->listeners;
-	const struct listener_settings *listeners = list->items;
-
-	program->auth_slots = xcalloc(list->count, sizeof(*program->auth_slots));
-	auth_guard_init(&program->edge.auth_guard);
-	for (size_t i = 0; i < list->count; i++)
-		if (auth_slot_open(&program->auth_slots[i], &program->edge, listeners[i].name,
-			    &listeners[i].auth, err) < 0)
-			return -1;
-	return 0;
-}
-
-static int open_senders(struct program *program, struct err *err)
-{
-	const struct conf_list *list = &program->settings->listeners;
-	const struct listener_settings *listeners = list->items;
-
-	program->sender_slots = xcalloc(list->count, sizeof(*program->sender_slots));
-	for (size_t i = 0; i < list->count; i++)
-		if (sender_slot_open(&program->sender_slots[i], listeners[i].name,
-			    &listeners[i].auth, err) < 0)
-			return -1;
-	return 0;
-}
-
-static int make_edge(struct program *program, struct err *err)
-{
-	const struct settings *settings = program->settings;
-	struct edge *edge = &program->edge;
-
-	(void)err;
-	edge->loop = program->loop;
-	edge->resolver = program->resolver;
-	edge->hostname = settings->hostname;
-	edge->smtp = (struct smtp_server_settings){
-		.hostname = settings->hostname,
-		.limits = settings->limits.smtp,
-		.timeouts = { settings->timeouts.command, settings->timeouts.data },
-	};
-	edge->limits = &settings->limits;
-	edge->timeouts = &settings->timeouts;
-	edge->relay = &settings->relay;
-	program->replays.max = (size_t)settings->limits.replay_buffers;
-	edge->backend = (struct backend_env){
-		.loop = program->loop,
-		.hostname = settings->hostname,
-		.timeouts = &settings->timeouts.backend,
-		.tls_handshake_ms = settings->timeouts.tls_handshake,
-		.replays = &program->replays,
-	};
-	edge->traces_restricted = settings->log.trace_restricted;
-	clients_init(&edge->clients, settings->limits.connections);
-	clients_init(&edge->handshakers, settings->limits.handshakes);
-	local_names_init(&edge->local_names, program->resolver, settings->hostname);
-	LIST_INIT(&edge->sessions);
-	return 0;
-}
-
-static void on_accepted(
-	void *ctx, int fd, const struct endpoint *peer, const struct endpoint *local)
-{
-	session_new(ctx, fd, peer, local);
-}
-
-static void on_accept_failed(void *ctx, const struct err *err)
-{
-	const struct edge_listener *listener = ctx;
-
-	LOG(ACCEPT_FAILED, log_str("listener", listener->settings->name),
-		log_text("error", err->text));
-}
-
-static const struct listener_events listener_events = {
-	.accepted = on_accepted,
-	.failed = on_accept_failed,
-};
-
-static int open_listener(
-	struct program *program, size_t index, const struct endpoint *address, struct err *err)
-{
-	const struct listener_settings *settings =
-		(const struct listener_settings *)program->settings->listeners.items + index;
-	struct edge_listener *listener = &program->listeners[program->listener_count];
-	const struct policy_plan *plan =
-		policy_plan_find(&program->settings->plans, settings->plan);
-	char text[ENDPOINT_TEXT_MAX];
-
-	listener->edge = &program->edge;
-	listener->settings = settings;
-	listener->plan = plan ? plan : program->default_plan;
-	listener->tls = &program->tls_slots[index];
-	listener->auth = program->auth_slots[index].service;
-	listener->senders = &program->sender_slots[index];
-	if (listener_open(&listener->listener, program->loop, address, &listener_events, listener,
-		    err) < 0)
-		return err_prefix(err, "listener %s", settings->name.p);
-	program->listener_count++;
-	LOG(LISTENING, log_str("listener", settings->name),
-		log_text("address", endpoint_print(&listener->listener.address, text)));
-	return 0;
-}
-
-static size_t count_addresses(const struct settings *settings)
-{
-	const struct listener_settings *listeners = settings->listeners.items;
-	size_t count = 0;
-
-	for (size_t i = 0; i < settings->listeners.count; i++)
-		count += listeners[i].bind.count;
-	return count;
-}
-
-static int open_listeners(struct program *program, struct err *err)
-{
-	const struct settings *settings = program->settings;
-	const struct listener_settings *listeners = settings->listeners.items;
-
-	program->listeners = xcalloc(count_addresses(settings), sizeof(*program->listeners));
-	for (size_t i = 0; i < settings->listeners.count; i++) {
-		const struct endpoint *addresses = listeners[i].bind.items;
-		for (size_t j = 0; j < listeners[i].bind.count; j++)
-			if (open_listener(program, i, &addresses[j], err) < 0)
-				return -1;
-	}
-	return 0;
-}
-
-static bool is_own_address(void *ctx, const struct endpoint *address)
-{
-	const struct program *program = ctx;
-
-	for (size_t i = 0; i < program->listener_count; i++) {
-		const struct endpoint *own = &program->listeners[i].listener.address;
-		bool is_same = ipaddr_eq(&own->ip, &address->ip) ||
-			       (ipaddr_is_unspecified(&own->ip) && ipaddr_is_local(&address->ip));
-		if (is_same && own->port == address->port)
-			return true;
-	}
-	return false;
-}
-
-static int guard_backends(struct program *program, struct err *err)
-{
-	(void)err;
-	for (size_t i = 0; i < program->backend_count; i++)
-		backend_guard(&program->backends[i], is_own_address, program);
-	return 0;
-}
-
-/* What root has made must stay ours when it is opened anew. */
-static int give_files(const struct program *program, uid_t user, gid_t group, struct err *err)
-{
-	if (program->edge.trace_fd >= 0 && fchown(program->edge.trace_fd, user, group) < 0)
-		return err_errno(err, "user: cannot give the trace away");
-	return log_give_to(user, group, err);
-}
-
-/* Nothing that comes from outside is handled as root. */
-static int give_up_privileges(struct program *program, struct err *err)
-{
-	struct str user = program->settings->user;
-
-	if (user.n == 0 || geteuid() != 0)
-		return 0;
-	errno = 0;
-	const struct passwd *entry = getpwnam(user.p);
-	if (entry == NULL)
-		return err_set(err, "user: there is no user %s", user.p);
-	if (give_files(program, entry->pw_uid, entry->pw_gid, err) < 0)
-		return -1;
-	if (initgroups(user.p, entry->pw_gid) < 0 || setgid(entry->pw_gid) < 0 ||
-		setuid(entry->pw_uid) < 0)
-		return err_errno(err, "user: cannot become %s", user.p);
-	return 0;
 }
 
 static void start_accepting(void *ctx)
@@ -501,7 +163,7 @@ static void on_hangup(void *ctx, int signum)
 	refresh_files(program, true);
 	if (log_reopen(&err) < 0)
 		LOG(CONFIG_NOTICE, log_text("detail", err.text));
-	if (open_trace(program, &err) < 0) {
+	if (program_open_trace(program, &err) < 0) {
 		program->edge.trace_fd = before;
 		LOG(CONFIG_NOTICE, log_text("detail", err.text));
 	} else if (before >= 0) {
@@ -528,22 +190,22 @@ static const struct {
 	int (*run)(struct program *program, struct err *err);
 	int failure; /* of sysexits.h */
 } steps[] = {
-	{ open_log, EX_OSERR },
+	{ program_open_log, EX_OSERR },
 	{ catch_signals, EX_OSERR },
-	{ raise_descriptors, EX_OSERR },
-	{ forbid_cores, EX_OSERR },
-	{ open_trace, EX_OSERR },
-	{ start_resolver, EX_OSERR },
-	{ make_plans, EX_SOFTWARE },
-	{ make_backends, EX_CONFIG },
-	{ open_routes, EX_CONFIG },
-	{ make_edge, EX_SOFTWARE },
-	{ open_tls, EX_CONFIG },
-	{ open_auth, EX_CONFIG },
-	{ open_senders, EX_CONFIG },
-	{ open_listeners, EX_OSERR },
-	{ guard_backends, EX_SOFTWARE },
-	{ give_up_privileges, EX_NOPERM },
+	{ program_raise_descriptors, EX_OSERR },
+	{ program_forbid_cores, EX_OSERR },
+	{ program_open_trace, EX_OSERR },
+	{ program_start_resolver, EX_OSERR },
+	{ program_make_plans, EX_SOFTWARE },
+	{ program_make_backends, EX_CONFIG },
+	{ program_open_routes, EX_CONFIG },
+	{ program_make_edge, EX_SOFTWARE },
+	{ program_open_tls, EX_CONFIG },
+	{ program_open_auth, EX_CONFIG },
+	{ program_open_senders, EX_CONFIG },
+	{ program_open_listeners, EX_OSERR },
+	{ program_guard_backends, EX_SOFTWARE },
+	{ program_give_up_privileges, EX_NOPERM },
 	{ look_at_servers, EX_OSERR },
 	{ watch_files, EX_OSERR },
 };
