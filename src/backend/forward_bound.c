@@ -14,7 +14,7 @@ static void rest(struct forward *forward)
 static void on_ready(void *ctx)
 {
 	(void)ctx;
-	ASSERT(!"ready before it came here");
+	ASSERT(false && "ready before it came here");
 }
 
 /* RSET, behind a transaction. */

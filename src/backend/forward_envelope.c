@@ -328,6 +328,6 @@ void envelope_answered(
 		identity_answered(forward, reply);
 		break;
 	default:
-		ASSERT(!"an answer to nothing that is sent here");
+		ASSERT(false && "an answer to nothing that is sent here");
 	}
 }

@@ -30,7 +30,7 @@ static void leave_pool(struct link *link)
 static void on_ready(void *ctx)
 {
 	(void)ctx;
-	ASSERT(!"ready before it came to the pool");
+	ASSERT(false && "ready before it came to the pool");
 }
 
 /* Nothing is under way: whoever comes may have it. */
