@@ -1,5 +1,5 @@
 /*
- * The messages of PLAIN and LOGIN, the GS2 header and names with any bytes. What must hold: what is
+ * The messages of PLAIN and LOGIN, the GS2 header, names and tokens with any bytes. What must hold: what is
  * taken has all its parts, within their bounds and the message, and is nothing else.
  */
 #include <stdint.h>
@@ -63,6 +63,17 @@ static void check_gs2(struct str message)
 	check_name(gs2.authzid);
 }
 
+static void check_token(unsigned mechanism, struct str message)
+{
+	char name[SASL_NAME_MAX];
+	size_t n;
+
+	if (sasl_token_name(mechanism, message, name, &n) != AUTH_OK)
+		return;
+	ASSERT(n > 0 && n <= SASL_NAME_MAX && sasl_is_text(str_make(name, n)));
+	ASSERT(message.n > n && message.p[message.n - 1] == 1);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct str message = str_make((const char *)data, size);
@@ -71,5 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_login(message);
 	check_name(message);
 	check_gs2(message);
+	check_token(AUTH_OAUTHBEARER, message);
+	check_token(AUTH_XOAUTH2, message);
 	return 0;
 }
