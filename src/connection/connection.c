@@ -5,6 +5,7 @@
 #include "base/assert.h"
 #include "connection/transaction.h"
 #include "connection_rows.h"
+#include "proto/smtp_path.h"
 
 const struct connection_row connection_rows[] = {
 #define ALWAYS ROW_ALWAYS
@@ -132,6 +133,19 @@ static void keep_tlvs(struct connection *connection, const struct proxy_header *
 	}
 }
 
+/* The balancer hands on what the client has sent: it need not be a name. In lower case, as our own. */
+static struct str asked_name(struct connection *connection)
+{
+	struct str name = connection->proxy.authority;
+	char lower[SMTP_DOMAIN_MAX];
+
+	if (name.n > sizeof(lower) || !smtp_is_host_name(name, false))
+		return STR("");
+	for (size_t i = 0; i < name.n; i++)
+		lower[i] = ascii_lower(name.p[i]);
+	return keep(connection, str_make(lower, name.n));
+}
+
 static void set_offloaded_tls(struct connection *connection)
 {
 	const struct proxy_info *proxy = &connection->proxy;
@@ -145,7 +159,7 @@ static void set_offloaded_tls(struct connection *connection)
 		.offloaded = true,
 		.version = proxy->tls.version,
 		.cipher = proxy->tls.cipher,
-		.sni = proxy->authority,
+		.sni = asked_name(connection),
 		.client_certificate = proxy->tls.client_certificate,
 		.client_verified = proxy->tls.certificate_verified,
 		.client_subject = proxy->tls.cn,

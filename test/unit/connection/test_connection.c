@@ -398,6 +398,34 @@ static void test_proxy_header_is_copied(void **state)
 	connection_free(&connection);
 }
 
+static const struct {
+	struct str authority, sni;
+} authorities[] = {
+	{ STR_INIT("MX.Example.net"), STR_INIT("mx.example.net") },
+	{ STR_INIT("mx\r\nevil"), STR_INIT("") },
+	{ STR_INIT("mx.example.net\0"), STR_INIT("") },
+	{ STR_INIT("m\xc3\xbc.example"), STR_INIT("") },
+	{ STR_INIT("mx.example.net."), STR_INIT("") },
+};
+
+/* The name that was asked for is the client's word; the header's own row has it as it came. */
+static void test_offloaded_sni(void **state)
+{
+	(void)state;
+	for (size_t i = 0; i < sizeof(authorities) / sizeof(authorities[0]); i++) {
+		struct connection connection;
+		char bytes[64];
+		struct proxy_header header = full_header(bytes);
+
+		header.authority = authorities[i].authority;
+		example_init(&connection);
+		set_proxy(&connection, &header);
+		assert_str_equal(connection.tls->sni, authorities[i].sni);
+		assert_str_equal(connection.proxy.authority, authorities[i].authority);
+		connection_free(&connection);
+	}
+}
+
 static void test_offloaded_tls(void **state)
 {
 	struct connection connection;
@@ -412,10 +440,10 @@ static void test_offloaded_tls(void **state)
 	assert_str_equal(connection.tls->version, STR("TLSv1.3"));
 	assert_str_equal(connection.tls->cipher, STR("AES"));
 	assert_str_equal(connection.tls->sni, STR("sni.example"));
-	assert_int_equal(connection.tls->client_certificate,
-		connection.proxy.tls.client_certificate);
-	assert_int_equal(connection.tls->client_verified,
-		connection.proxy.tls.certificate_verified);
+	assert_int_equal(
+		connection.tls->client_certificate, connection.proxy.tls.client_certificate);
+	assert_int_equal(
+		connection.tls->client_verified, connection.proxy.tls.certificate_verified);
 	assert_str_equal(connection.tls->client_subject, connection.proxy.tls.cn);
 	connection_free(&connection);
 
@@ -602,6 +630,7 @@ int main(void)
 		cmocka_unit_test(test_remote_host_outcomes),
 		cmocka_unit_test(test_remote_host_without_room),
 		cmocka_unit_test(test_proxy_header_is_copied),
+		cmocka_unit_test(test_offloaded_sni),
 		cmocka_unit_test(test_offloaded_tls),
 		cmocka_unit_test(test_header_without_client_keeps_the_socket),
 		cmocka_unit_test(test_header_without_room),
