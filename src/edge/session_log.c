@@ -33,6 +33,11 @@ static struct log_field text_or_null(const char *name, struct str value)
 	return value.n > 0 ? log_str(name, value) : log_text(name, NULL);
 }
 
+static struct log_field user_field(const struct connection *connection)
+{
+	return text_or_null("user", connection->auth ? connection->auth->user : STR(""));
+}
+
 static const char *proxy_ip(const struct connection *connection, struct client_text *text)
 {
 	if (!connection->proxy.has_header)
@@ -104,7 +109,7 @@ void session_log_transaction(const struct connection *connection, uint64_t now_m
 		log_str("listener", connection->listener),
 		log_text("client", client_ip(connection, &client)),
 		log_int("client_port", connection->remote.address.port), host_field(connection),
-		text_or_null("hello", connection->hello.host),
+		text_or_null("hello", connection->hello.host), user_field(connection),
 		log_str("mail_from", transaction->mail_from.address),
 		log_str("rcpt", buf_view(&recipients)),
 		log_int("rcpt_count", (int64_t)transaction->rcpt_count.accept),
@@ -145,7 +150,7 @@ static void log_client(const struct connection *connection, enum ending ending,
 		log_text("client", client_ip(connection, &client)),
 		log_int("client_port", connection->remote.address.port), host_field(connection),
 		log_text("proxy", proxy_ip(connection, &proxy)),
-		text_or_null("hello", connection->hello.host),
+		text_or_null("hello", connection->hello.host), user_field(connection),
 		log_bool("relaying", connection->relaying),
 		log_bool("early_talker", connection->early_talker),
 		text_or_null("tls", tls ? tls->version : STR("")),

@@ -202,6 +202,10 @@ def test_right_password(gatepost, backend, name, exchange):
     assert line["auth"] == {"mechanism": mechanism, "user": name}
     assert line["relaying"] is True
     assert " with ESMTPSA id " in received(backend, line["transactions"][-1]["uuid"])
+    # Who was it that sent this? The log is what an operator has.
+    uuid = line["transactions"][-1]["uuid"]
+    assert gatepost.wait_log("transaction", uuid=uuid)["user"] == name
+    assert gatepost.wait_log("connection", uuid=line["uuid"])["user"] == name
 
 
 def test_mechanisms_that_are_offered(gatepost):
