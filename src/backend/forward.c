@@ -524,12 +524,17 @@ static void take_back(struct forward *forward)
 /* Others may use the connection, or this client alone, for its next transaction. */
 static void keep_link(struct forward *forward)
 {
-	if (!pool_is_for(forward->link->backend->settings))
-		link_rest(forward->link, forward->env->timeouts->idle);
-	else if (pool_takes(forward->link))
-		pool_put(&forward->link);
-	else
-		link_quit(&forward->link);
+	struct link *link = forward->link;
+
+	if (pool_is_for(link->backend->settings)) {
+		if (pool_takes(link))
+			pool_put(&forward->link);
+		else
+			link_quit(&forward->link);
+	} else if (smtp_client_pending(&link->client) == 0) {
+		/* Else RSET has its deadline: without PIPELINING what comes next waits for it. */
+		link_rest(link, forward->env->timeouts->idle);
+	}
 }
 
 void forward_transaction_over(struct forward *forward)

@@ -299,6 +299,14 @@ static void data_answered(struct forward *forward, const struct smtp_reply *repl
 		forward_answer(forward, &verdict.answer);
 }
 
+static void reset_answered(struct forward *forward, const struct smtp_reply *reply)
+{
+	if (reply->code != 250)
+		forward_server_lost(forward, "RSET refused", SERVER_PROTOCOL);
+	else if (forward->destination == NULL)
+		link_rest(forward->link, forward->env->timeouts->idle);
+}
+
 static void identity_answered(struct forward *forward, const struct smtp_reply *reply)
 {
 	if (reply->code == 250 || !forward->destination->settings->identity_required)
@@ -321,8 +329,7 @@ void envelope_answered(
 		data_answered(forward, reply);
 		break;
 	case SMTP_CLIENT_RSET:
-		if (reply->code != 250)
-			forward_server_lost(forward, "RSET refused", SERVER_PROTOCOL);
+		reset_answered(forward, reply);
 		break;
 	case SMTP_CLIENT_XFORWARD:
 		identity_answered(forward, reply);

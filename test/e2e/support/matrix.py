@@ -241,6 +241,11 @@ def _helo(cell):
     return fine()
 
 
+def _helo_knows_no_identity(cell):
+    """Nor can such a server be told who the client is: it gets no mail."""
+    return lost(cell, "ehlo", events=["identity_refused"])
+
+
 def _stall_inside(cell):
     """A server that stalls in the message is not noticed while the message fits into the sockets: it
     is the dot that is not answered."""
@@ -286,6 +291,8 @@ def _xforward_is_required(cell):
 
 
 EXCEPTIONS = (
+    (lambda c: c.state == "ehlo" and c.fault.startswith("reply=5") and c.setting.identity != "none",
+     _helo_knows_no_identity),
     (lambda c: c.state in ("ehlo", "ehlo2") and c.fault.startswith("reply=5"), _helo),
     (lambda c: c.state == "body" and c.fault == "stall", _stall_inside),
     (lambda c: c.state == "body" and c.fault in ("split", "merged", "close", "die"),
