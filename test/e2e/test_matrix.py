@@ -13,7 +13,8 @@ import os
 
 import pytest
 from gatepost import is_sanitized
-from matrix import CLOSING, FINE, STATES, VERDICTS, Cell, Setting, cells, is_reused
+from matrix import (CLOSING, FINE, STATES, VERDICTS, Cell, Setting, cells, expected_pair, is_reused,
+                    pairs)
 from rig import grow, try_all
 
 EVERYDAY = {
@@ -21,7 +22,7 @@ EVERYDAY = {
     Setting(2, "fresh", "bdat"): STATES,
     Setting(1, "pooled", "data", "once"): STATES,
     Setting(2, "pooled", "bdat"): STATES,
-    Setting(2, "kept", "data"): STATES,
+    Setting(2, "kept", "single"): STATES,
     Setting(2, "pooled", "single"): STATES,
     Setting(1, "fresh", "data", identity="xclient"): ("xclient", "ehlo2"),
     Setting(2, "kept", "data", identity="xclient"): ("mail",),
@@ -43,6 +44,9 @@ def all_settings():
     return found
 
 
+# Where two servers fail, one after the other.
+PAIRED = (Setting(2, "fresh", "data"), Setting(2, "pooled", "bdat"), Setting(2, "kept", "single"))
+
 SETTINGS = all_settings() if os.environ.get("GATEPOST_MATRIX") == "all" else EVERYDAY
 
 
@@ -51,13 +55,25 @@ def outcomes():
     """Each setting in a process of its own, a few at a time: most of the time is waiting."""
     with concurrent.futures.ProcessPoolExecutor(
             4, mp_context=multiprocessing.get_context("fork")) as pool:
-        yield {setting: pool.submit(try_all, setting, cells(setting, states))
-               for setting, states in SETTINGS.items()}
+        found = {setting: pool.submit(try_all, setting, cells(setting, states))
+                 for setting, states in SETTINGS.items()}
+        found |= {("pairs", setting): pool.submit(try_all, setting, pairs(setting), expected_pair)
+                  for setting in PAIRED}
+        yield found
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: "-".join(map(str, setting)))
+def name(setting):
+    return "-".join(map(str, setting))
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=name)
 def test_matrix(outcomes, setting):
     assert outcomes[setting].result() == {}
+
+
+@pytest.mark.parametrize("setting", PAIRED, ids=name)
+def test_second_server_fails_too(outcomes, setting):
+    assert outcomes["pairs", setting].result() == {}
 
 
 def test_memory_does_not_grow():

@@ -210,6 +210,8 @@ NEXT = {"banner": "ehlo", "ehlo": "mail", "xclient": "ehlo2", "ehlo2": "mail", "
 
 def of_kind(cell):
     """Kind of the fault: FINE, LOST, GOODBYE, VERDICTS, CLOSING or SHIFTED."""
+    if cell.fault.startswith("delay"):
+        return FINE
     for kind in (FINE, LOST, GOODBYE, VERDICTS, CLOSING, SHIFTED, CONNECT):
         if cell.fault in kind:
             return kind
@@ -315,3 +317,40 @@ def expected(cell):
         if applies(cell):
             return exception(cell)
     return by_rule(cell)
+
+
+# ---- Two servers at fault, one after the other
+
+# The first is lost in this state; `second` is the fault of the one that takes its place.
+Pair = namedtuple("Pair", "setting state fault second")
+
+LATER, NO = VERDICTS[0], VERDICTS[2]
+SECONDS = tuple(f"{state}:{fault}" for state in ("mail", "rcpt1", "rcpt2", "data", "bdat1", "dot")
+                for fault in (LATER, NO, "reset")) + ("mail:stall", "mail:" + GOODBYE[1], "after-dot:stall")
+
+
+def pairs(setting):
+    return [Pair(setting, state, "reset", second)
+            for state in ("mail", "rcpt1", "rcpt2", "data", "bdat1", "body")
+            if is_worth(state, setting) for second in SECONDS
+            if is_worth(second.partition(":")[0], setting)]
+
+
+def expected_pair(pair):
+    """The second server's verdict is the client's where the client waits for just that; of what the first
+    had accepted it can only confirm it: else the client is told to come again."""
+    state, _, fault = pair.second.partition(":")
+    alone = by_rule(Cell(pair.setting._replace(connection="fresh"), state, fault))
+    first = lost(Cell(pair.setting, pair.state, pair.fault), pair.state)
+    step, reached = client_step(pair.state), client_step(state)
+    is_replayed = STEPS.index(reached) < STEPS.index(step)
+    if of_kind(Cell(pair.setting, state, fault)) is VERDICTS or state in ("dot", "after-dot"):
+        if not is_replayed:
+            return Expected(alone.codes, alone.outcome, alone.by, first.failed,
+                            tuple(reversed(alone.commits)), alone.events, first.is_lost_inside)
+        if state == "data":  # the message is refused as a whole, and the client is sending it
+            return Expected(stopped("final", alone.codes["data"]), alone.outcome, "backend",
+                            first.failed, is_lost_inside=True)
+    return Expected(stopped(step if is_replayed else reached, 451), "deferred", "edge",
+                    (first.failed[0] + 1, first.failed[1] + 1),
+                    is_lost_inside=first.is_lost_inside or state == "bdat1")
