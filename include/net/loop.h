@@ -64,7 +64,7 @@ struct task {
 	void (*run)(void *ctx);
 	void *ctx;
 	bool is_pending;
-	bool is_flush; /* which queue it is in */
+	uint8_t queue; /* for loop.c: which one it is in */
 };
 
 void task_init(struct task *task, void (*run)(void *ctx), void *ctx);
@@ -73,6 +73,11 @@ void task_cancel(struct task *task, struct loop *loop);
 
 /* The same queue, run after all tasks: streams flush their output here. */
 void task_defer_flush(struct task *task, struct loop *loop);
+
+/* A flush that is due in this turn waits for a later one, as more is soon to come: until it is
+ * deferred again, but no longer than LOOP_HOLD_MS. Does nothing to a task that is not due. */
+#define LOOP_HOLD_MS 100
+void task_hold_flush(struct task *task, struct loop *loop);
 
 /* Calls free_it(object) at the end of this turn, after tasks and flushes. */
 void loop_retire(struct loop *loop, void (*free_it)(void *object), void *object);

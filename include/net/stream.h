@@ -140,6 +140,10 @@ size_t stream_push(struct stream *stream, struct str bytes);
 size_t stream_room(const struct stream *stream);
 size_t stream_pending(const struct stream *stream);
 
+/* What is gathered waits for what is soon to be written behind it, so that both go in one piece: for
+ * the next stream_write(), but no longer than LOOP_HOLD_MS. */
+void stream_hold(struct stream *stream);
+
 /* Writes what is gathered now, as far as the socket takes it. */
 void stream_flush(struct stream *stream);
 

@@ -735,6 +735,9 @@ static size_t on_input(void *ctx, struct str bytes)
 		session->is_feeding = true;
 		taken = smtp_server_feed(&session->server, bytes);
 		session->is_feeding = false;
+		/* The replies to commands that came together go together. */
+		if (session->server.waiting == SMTP_WAITING_BACKEND)
+			stream_hold(&session->stream);
 		session_sync_reading(session);
 	}
 	/* What comes after the last reply is read only so that the reply is not lost. */

@@ -8,8 +8,12 @@
 
 /* Tasks run in one turn, so that tasks which defer each other cannot starve the sockets. */
 #define TASKS_A_TURN 4096
+#define HELD_BEAT_S (LOOP_HOLD_MS / 2000.0)
 
 TAILQ_HEAD(task_queue, task);
+
+/* HELD grows OLD with each beat of a timer, and what is OLD then becomes due. */
+enum queue { QUEUE_TASKS, QUEUE_FLUSHES, QUEUE_HELD, QUEUE_OLD, QUEUE_COUNT };
 
 struct retired {
 	void (*free_it)(void *object);
@@ -23,7 +27,8 @@ struct loop {
 	ev_idle no_sleep; /* active while work is left for the next turn */
 	bool is_running;
 	uint64_t now_ms;
-	struct task_queue tasks, flushes;
+	struct task_queue queues[QUEUE_COUNT];
+	ev_timer held_beat; /* active while something is held */
 	struct retired *retired;
 	size_t retired_count, retired_capacity;
 	char scratch[LOOP_SCRATCH_SIZE];
@@ -57,31 +62,64 @@ static void do_nothing(struct ev_loop *ev, ev_idle *watcher, int revents)
 	(void)revents;
 }
 
-static void run_first(struct task_queue *queue)
+static void remove_task(struct loop *loop, struct task *task)
 {
-	struct task *task = TAILQ_FIRST(queue);
-
-	TAILQ_REMOVE(queue, task, link);
+	TAILQ_REMOVE(&loop->queues[task->queue], task, link);
 	task->is_pending = false;
+}
+
+static void add_task(struct loop *loop, struct task *task, enum queue queue)
+{
+	TAILQ_INSERT_TAIL(&loop->queues[queue], task, link);
+	task->queue = (uint8_t)queue;
+	task->is_pending = true;
+}
+
+static void run_first(struct loop *loop, enum queue queue)
+{
+	struct task *task = TAILQ_FIRST(&loop->queues[queue]);
+
+	remove_task(loop, task);
 	task->run(task->ctx);
 }
 
 static void run_tasks(struct loop *loop)
 {
-	for (unsigned i = 0; i < TASKS_A_TURN && !TAILQ_EMPTY(&loop->tasks); i++)
-		run_first(&loop->tasks);
+	for (unsigned i = 0; i < TASKS_A_TURN && !TAILQ_EMPTY(&loop->queues[QUEUE_TASKS]); i++)
+		run_first(loop, QUEUE_TASKS);
 }
 
 /* A mark at the end of the queue tells what is deferred by the flushes themselves: those wait
  * for the next turn. A mark and not a count, as flushes may be cancelled meanwhile. */
 static void run_flushes(struct loop *loop)
 {
-	struct task mark = { .is_pending = true };
+	struct task mark = { .is_pending = false };
 
-	TAILQ_INSERT_TAIL(&loop->flushes, &mark, link);
-	while (TAILQ_FIRST(&loop->flushes) != &mark)
-		run_first(&loop->flushes);
-	TAILQ_REMOVE(&loop->flushes, &mark, link);
+	add_task(loop, &mark, QUEUE_FLUSHES);
+	while (TAILQ_FIRST(&loop->queues[QUEUE_FLUSHES]) != &mark)
+		run_first(loop, QUEUE_FLUSHES);
+	remove_task(loop, &mark);
+}
+
+static void move_tasks(struct loop *loop, enum queue from, enum queue to)
+{
+	struct task *task;
+
+	while ((task = TAILQ_FIRST(&loop->queues[from])) != NULL) {
+		remove_task(loop, task);
+		add_task(loop, task, to);
+	}
+}
+
+static void beat_held(struct ev_loop *ev, ev_timer *watcher, int revents)
+{
+	struct loop *loop = watcher->data;
+
+	(void)revents;
+	move_tasks(loop, QUEUE_OLD, QUEUE_FLUSHES);
+	move_tasks(loop, QUEUE_HELD, QUEUE_OLD);
+	if (TAILQ_EMPTY(&loop->queues[QUEUE_OLD]))
+		ev_timer_stop(ev, watcher);
 }
 
 /* Freeing may retire more. */
@@ -99,7 +137,7 @@ static void end_turn(struct loop *loop)
 	run_tasks(loop);
 	run_flushes(loop);
 	free_retired(loop);
-	if (TAILQ_EMPTY(&loop->tasks) && TAILQ_EMPTY(&loop->flushes))
+	if (TAILQ_EMPTY(&loop->queues[QUEUE_TASKS]) && TAILQ_EMPTY(&loop->queues[QUEUE_FLUSHES]))
 		ev_idle_stop(loop->ev, &loop->no_sleep);
 	else
 		ev_idle_start(loop->ev, &loop->no_sleep);
@@ -119,8 +157,10 @@ struct loop *loop_new(void)
 	/* NOENV: the environment (LIBEV_FLAGS) does not choose another backend. */
 	loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	ASSERT(loop->ev != NULL);
-	TAILQ_INIT(&loop->tasks);
-	TAILQ_INIT(&loop->flushes);
+	for (unsigned i = 0; i < QUEUE_COUNT; i++)
+		TAILQ_INIT(&loop->queues[i]);
+	ev_timer_init(&loop->held_beat, beat_held, HELD_BEAT_S, HELD_BEAT_S);
+	loop->held_beat.data = loop;
 	ev_check_init(&loop->turn_begin, take_time);
 	ev_set_priority(&loop->turn_begin, EV_MAXPRI);
 	loop->turn_begin.data = loop;
@@ -243,31 +283,39 @@ void task_init(struct task *task, void (*run)(void *ctx), void *ctx)
 	*task = (struct task){ .run = run, .ctx = ctx };
 }
 
-static void defer_to(struct task *task, struct loop *loop, bool is_flush)
-{
-	if (task->is_pending)
-		return;
-	task->is_pending = true;
-	task->is_flush = is_flush;
-	TAILQ_INSERT_TAIL(is_flush ? &loop->flushes : &loop->tasks, task, link);
-}
-
 void task_defer(struct task *task, struct loop *loop)
 {
-	defer_to(task, loop, false);
+	if (!task->is_pending)
+		add_task(loop, task, QUEUE_TASKS);
+}
+
+static bool is_held(const struct task *task)
+{
+	return task->is_pending && (task->queue == QUEUE_HELD || task->queue == QUEUE_OLD);
 }
 
 void task_defer_flush(struct task *task, struct loop *loop)
 {
-	defer_to(task, loop, true);
+	if (is_held(task))
+		remove_task(loop, task);
+	if (!task->is_pending)
+		add_task(loop, task, QUEUE_FLUSHES);
+}
+
+void task_hold_flush(struct task *task, struct loop *loop)
+{
+	if (!task->is_pending || task->queue != QUEUE_FLUSHES)
+		return;
+	remove_task(loop, task);
+	add_task(loop, task, QUEUE_HELD);
+	if (!ev_is_active(&loop->held_beat))
+		ev_timer_again(loop->ev, &loop->held_beat);
 }
 
 void task_cancel(struct task *task, struct loop *loop)
 {
-	if (!task->is_pending)
-		return;
-	task->is_pending = false;
-	TAILQ_REMOVE(task->is_flush ? &loop->flushes : &loop->tasks, task, link);
+	if (task->is_pending)
+		remove_task(loop, task);
 }
 
 void loop_retire(struct loop *loop, void (*free_it)(void *object), void *object)

@@ -572,6 +572,11 @@ size_t stream_pending(const struct stream *stream)
 	return buf_used(&stream->out) + unsent(stream);
 }
 
+void stream_hold(struct stream *stream)
+{
+	task_hold_flush(&stream->flush_task, stream->loop);
+}
+
 void stream_flush(struct stream *stream)
 {
 	if (stream->fd >= 0)

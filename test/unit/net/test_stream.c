@@ -1124,6 +1124,37 @@ static void test_closed_stream_is_inert(void **state)
 	owner_close(&owner);
 }
 
+static void test_held_output_goes_with_the_next(void **state)
+{
+	struct owner owner;
+
+	open_pair(&owner, *state);
+	stream_hold(&owner.stream);
+	stream_write(&owner.stream, STR("one "));
+	stream_hold(&owner.stream);
+	turn(&owner);
+	expect_heard(&owner, "");
+	stream_write(&owner.stream, STR("two"));
+	turn(&owner);
+	expect_heard(&owner, "one two");
+	owner_close(&owner);
+}
+
+static void test_output_is_not_held_for_long(void **state)
+{
+	struct owner owner;
+
+	open_pair(&owner, *state);
+	stream_write(&owner.stream, STR("one"));
+	stream_hold(&owner.stream);
+	loop_run_for(*state, LOOP_HOLD_MS + 20);
+	expect_heard(&owner, "one");
+	stream_write(&owner.stream, STR("two"));
+	stream_hold(&owner.stream);
+	owner_close(&owner);
+	loop_run_for(*state, LOOP_HOLD_MS + 20);
+}
+
 /* The server's case: the answer goes out in the turn in which the command came. */
 static void test_answer_in_input(void **state)
 {
@@ -1184,6 +1215,8 @@ int main(void)
 		TEST(test_close_before_it_is_told),
 		TEST(test_finish),
 		TEST(test_closed_stream_is_inert),
+		TEST(test_held_output_goes_with_the_next),
+		TEST(test_output_is_not_held_for_long),
 		TEST(test_answer_in_input),
 		TEST(test_stream_is_small),
 	};
