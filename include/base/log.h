@@ -14,7 +14,12 @@
  * most 64 KiB; fields that do not fit are left out, and "cut" says so.
  *
  * The program must ignore SIGPIPE. Each process has its own state; processes that share a target
- * write whole records beside each other, as each is one write(2).
+ * write whole records beside each other, as each is one write(2), or several of them are.
+ *
+ * While the loop runs, records for a file are gathered and written together: at the end of what the
+ * turn does, and before what it says is sent, so that nobody has a reply whose record could still be
+ * lost. Bugs that end the program (ASSERT), forks and the end write what is gathered; SIGKILL and
+ * the like lose the records of one turn at most. Pipes, sockets and terminals get each at once.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -95,6 +100,11 @@ void log_write(enum log_event event, const struct log_field *fields, size_t coun
 		const struct log_field fields_[] = { __VA_ARGS__ };                               \
 		log_write(LOG_##id, fields_, sizeof(fields_) / sizeof(fields_[0]));               \
 	} while (0)
+
+/* Gather from now on, or not; either way what is gathered is written. For the loop. */
+void log_gather(bool gathers);
+/* Writes what is gathered. */
+void log_flush(void);
 
 /* Records lost since the start because they could not be written. */
 uint64_t log_dropped(void);

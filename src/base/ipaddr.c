@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/buf.h"
+
 #define V4_PREFIX 96 /* bits of ::ffff:0:0/96, in front of an IPv4 address */
 
 static const uint8_t v4_head[12] = { [10] = 0xff, [11] = 0xff };
@@ -117,10 +119,22 @@ bool ipaddr_parse(struct str text, struct ipaddr *ip)
 	return true;
 }
 
+/* inet_ntop(3) does it by way of printf, which is a lot for a word that is in every log record. */
+static const char *print_v4(const uint8_t bytes[4], char *out)
+{
+	struct buf text = buf_on(out, IPADDR_TEXT_MAX);
+
+	for (unsigned i = 0; i < 4; i++) {
+		buf_write_number(&text, bytes[i], 0);
+		buf_write(&text, i < 3 ? STR(".") : STR("\0"));
+	}
+	return out;
+}
+
 const char *ipaddr_print(const struct ipaddr *ip, char out[IPADDR_TEXT_MAX])
 {
 	if (ipaddr_is_v4(ip))
-		return inet_ntop(AF_INET, ip->bytes + sizeof(v4_head), out, IPADDR_TEXT_MAX);
+		return print_v4(ip->bytes + sizeof(v4_head), out);
 	return inet_ntop(AF_INET6, ip->bytes, out, IPADDR_TEXT_MAX);
 }
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "log_priv.h"
 
 #define RECORD_MAX 65536
+#define GATHERED_MAX (RECORD_MAX + 16)
 #define HOSTNAME_MAX 256
 
 static const struct event {
@@ -38,7 +40,7 @@ static const char *const level_words[] = {
 
 struct sink {
 	int fd; /* -1: not open yet */
-	bool is_socket;
+	bool is_socket, is_file;
 };
 
 static struct {
@@ -50,12 +52,15 @@ static struct {
 	uint64_t dropped;
 	uint64_t reported; /* of those, told in a log_dropped record */
 	bool is_torn;      /* the last write ended within a line */
-	struct buf record;
+	bool is_gathering; /* between log_gather() and log_release() */
+	struct buf record; /* being printed; may be two lines */
+	struct buf gathered;
 } logger = {
 	.sink.fd = -1,
 	.level = LOG_INFO_LEVEL,
 	.hostname = "localhost",
 	.record.max = RECORD_MAX,
+	.gathered.max = GATHERED_MAX,
 };
 
 /* ---- Where records go ---------------------------------------------------------------------- */
@@ -73,6 +78,7 @@ static struct sink open_stderr(void)
 	if (fstat(STDERR_FILENO, &status) < 0)
 		return sink;
 	sink.is_socket = S_ISSOCK(status.st_mode);
+	sink.is_file = S_ISREG(status.st_mode);
 	if (!S_ISFIFO(status.st_mode))
 		return sink;
 	int fd = open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
@@ -93,10 +99,12 @@ static int open_file(const char *path, struct sink *sink, struct err *err)
 {
 	int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
 	int fd = open(path, flags, 0640);
+	struct stat status;
 
 	if (fd < 0)
 		return err_errno(err, "cannot open the log %s", path);
 	*sink = (struct sink){ .fd = fd };
+	sink->is_file = fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 	return 0;
 }
 
@@ -110,6 +118,7 @@ static int open_sink(const char *path, struct sink *sink, struct err *err)
 
 static void replace_sink(struct sink sink)
 {
+	log_flush();
 	close_sink(&logger.sink);
 	logger.sink = sink;
 	logger.is_torn = false;
@@ -275,56 +284,79 @@ static ssize_t write_sink(struct str line)
 	return n;
 }
 
+static size_t count_lines(struct str text)
+{
+	size_t lines = 0;
+
+	for (size_t at; (at = str_find(text, '\n')) < text.n; lines++)
+		text = str_from_pos(text, at + 1);
+	return lines;
+}
+
+/*
+ * Writes what is gathered; false when some of it was lost. What a full disk or pipe left out is lost,
+ * as the rest of a line has no place once another process has written behind it.
+ */
+static bool write_gathered(void)
+{
+	struct str lines = buf_view(&logger.gathered);
+	ssize_t n = lines.n > 0 ? write_sink(lines) : 0;
+	bool is_whole = n == (ssize_t)lines.n;
+
+	buf_truncate(&logger.gathered, 0);
+	if (n > 0)
+		logger.is_torn = lines.p[n - 1] != '\n';
+	if (is_whole)
+		return true;
+	/* The first line end may be that of a torn log. */
+	struct str left = str_from_pos(lines, n > 0 ? (size_t)n : 0);
+	logger.dropped += count_lines(left) - (n <= 0 && lines.p[0] == '\n');
+	return false;
+}
+
 static void begin_line(void)
 {
 	buf_truncate(&logger.record, 0);
-	if (logger.is_torn)
-		buf_write(&logger.record, STR("\n"));
 }
 
-/* Ends the record's line and writes it. What a full disk or pipe left out is lost, as the rest
- * of a line has no place once another process has written behind it. */
-static bool end_line(void)
+static void end_line(void)
 {
+	struct buf *gathered = &logger.gathered;
 	bool ended = buf_write(&logger.record, STR("\n"));
 
 	ASSERT(ended);
 	struct str line = buf_view(&logger.record);
-	ssize_t n = write_sink(line);
-	if (n == (ssize_t)line.n) {
-		logger.is_torn = false;
-		return true;
-	}
-	/* One byte of a torn log's next record is the line end that was missing. */
-	if (n > 0)
-		logger.is_torn = !(logger.is_torn && n == 1);
-	return false;
+	if (buf_room(gathered) < line.n + 1)
+		write_gathered();
+	if (logger.is_torn && buf_used(gathered) == 0)
+		buf_write(gathered, STR("\n"));
+	buf_write(gathered, line);
 }
 
-static bool write_postfix(enum log_event event, const struct log_field *fields, size_t count)
+static void put_postfix(enum log_event event, const struct log_field *fields, size_t count)
 {
-	bool written = true;
-
 	begin_line();
 	put_postfix_prefix(&logger.record);
 	if (log_postfix_put_fault(&logger.record, event, fields, count)) {
-		written = end_line();
+		end_line();
 		begin_line();
 		put_postfix_prefix(&logger.record);
 	}
 	log_postfix_put(&logger.record, event, fields, count);
-	return end_line() && written;
+	end_line();
 }
 
-static bool write_record(enum log_event event, const struct log_field *fields, size_t count)
+static void put_record(enum log_event event, const struct log_field *fields, size_t count)
 {
 	if (logger.sink.fd < 0)
 		logger.sink = open_stderr();
-	if (logger.format == LOG_FORMAT_POSTFIX)
-		return write_postfix(event, fields, count);
+	if (logger.format == LOG_FORMAT_POSTFIX) {
+		put_postfix(event, fields, count);
+		return;
+	}
 	begin_line();
 	put_json(&logger.record, event, fields, count);
-	return end_line();
+	end_line();
 }
 
 /* Called when the log works again. */
@@ -333,9 +365,40 @@ static void report_dropped(void)
 	uint64_t dropped = logger.dropped;
 	struct log_field field = log_int("count", (int64_t)(dropped - logger.reported));
 
-	if (dropped > logger.reported && log_wants(LOG_LOG_DROPPED) &&
-		write_record(LOG_LOG_DROPPED, &field, 1))
+	if (dropped == logger.reported || !log_wants(LOG_LOG_DROPPED))
+		return;
+	put_record(LOG_LOG_DROPPED, &field, 1);
+	if (write_gathered())
 		logger.reported = dropped;
+	else
+		logger.dropped = dropped; /* this record is none that anybody misses */
+}
+
+void log_flush(void)
+{
+	int saved = errno;
+
+	if (buf_used(&logger.gathered) > 0 && write_gathered())
+		report_dropped();
+	errno = saved;
+}
+
+/* ---- Gathering ------------------------------------------------------------------------------ */
+
+static void stop_gathering(void)
+{
+	logger.is_gathering = false;
+}
+
+void log_gather(bool gathers)
+{
+	static bool is_watching_forks;
+
+	log_flush();
+	/* What is gathered is written by one of both, and a child has no turns. */
+	if (!is_watching_forks)
+		is_watching_forks = pthread_atfork(log_flush, NULL, stop_gathering) == 0;
+	logger.is_gathering = gathers && is_watching_forks;
 }
 
 bool log_wants(enum log_event event)
@@ -349,10 +412,9 @@ void log_write(enum log_event event, const struct log_field *fields, size_t coun
 
 	if (!log_wants(event))
 		return;
-	if (write_record(event, fields, count))
-		report_dropped();
-	else
-		logger.dropped++;
+	put_record(event, fields, count);
+	if (!logger.is_gathering || !logger.sink.is_file)
+		log_flush();
 	errno = saved;
 }
 

@@ -1,7 +1,5 @@
 #include "connection/transaction.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -11,6 +9,16 @@
 /* What arena_str needs for the final reply: the text, its terminator, and the rounding. */
 #define REPLY_ROOM (TRANSACTION_REPLY_MAX + 64)
 
+static void name(struct transaction *transaction, const struct connection *connection)
+{
+	struct buf uuid = buf_on(transaction->uuid, sizeof(transaction->uuid));
+
+	buf_write(&uuid, str_from(connection->uuid));
+	buf_write(&uuid, STR("."));
+	buf_write_number(&uuid, connection->tran_count, 0);
+	buf_write(&uuid, STR("\0"));
+}
+
 struct transaction *transaction_begin(
 	struct connection *connection, size_t arena_max, uint64_t now_ms)
 {
@@ -18,8 +26,7 @@ struct transaction *transaction_begin(
 	struct transaction *transaction = xcalloc(1, sizeof(*transaction));
 
 	connection->tran_count++;
-	snprintf(transaction->uuid, sizeof(transaction->uuid), "%s.%" PRIu64, connection->uuid,
-		connection->tran_count);
+	name(transaction, connection);
 	arena_init(&transaction->arena, arena_max);
 	arena_init(&transaction->candidate_arena, CANDIDATE_ARENA_MAX);
 	notes_init(&transaction->notes, &transaction->arena);

@@ -216,12 +216,11 @@ static void send_received(struct session *session)
 		.smtputf8 = transaction->mail_params.smtputf8,
 		.time = time(NULL),
 	};
-	struct buf field;
+	char memory[RECEIVED_MAX];
+	struct buf field = buf_on(memory, sizeof(memory));
 
-	buf_init(&field, RECEIVED_MAX);
 	received_print(&received, &field);
 	forward_body(session->forward, buf_view(&field));
-	buf_free(&field);
 	session->has_received = true;
 }
 

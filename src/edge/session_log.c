@@ -98,12 +98,12 @@ static void list_recipients(const struct transaction *transaction, struct buf *o
 void session_log_transaction(const struct connection *connection, uint64_t now_ms)
 {
 	const struct transaction *transaction = connection->transaction;
+	char memory[RECIPIENTS_LOGGED];
+	struct buf recipients = buf_on(memory, sizeof(memory));
 	struct client_text client;
-	struct buf recipients;
 
 	if (!log_wants(LOG_TRANSACTION))
 		return;
-	buf_init(&recipients, RECIPIENTS_LOGGED);
 	list_recipients(transaction, &recipients);
 	LOG(TRANSACTION, log_text("uuid", transaction->uuid),
 		log_str("listener", connection->listener),
@@ -119,7 +119,6 @@ void session_log_transaction(const struct connection *connection, uint64_t now_m
 		text_or_null("server", transaction->server), log_str("reply", transaction->reply),
 		log_int("data_bytes", (int64_t)transaction->data_bytes),
 		log_int("ms", (int64_t)(now_ms - transaction->start_ms)));
-	buf_free(&recipients);
 }
 
 static void log_checker(const struct connection *connection, const struct endpoint *peer,

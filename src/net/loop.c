@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/xalloc.h"
 
 /* Tasks run in one turn, so that tasks which defer each other cannot starve the sockets. */
@@ -135,8 +136,10 @@ static void free_retired(struct loop *loop)
 static void end_turn(struct loop *loop)
 {
 	run_tasks(loop);
+	log_flush();
 	run_flushes(loop);
 	free_retired(loop);
+	log_flush();
 	if (TAILQ_EMPTY(&loop->queues[QUEUE_TASKS]) && TAILQ_EMPTY(&loop->queues[QUEUE_FLUSHES]))
 		ev_idle_stop(loop->ev, &loop->no_sleep);
 	else
@@ -191,9 +194,11 @@ void loop_run(struct loop *loop)
 	ASSERT(!loop->is_running);
 	loop->now_ms = clock_ms();
 	loop->is_running = true;
+	log_gather(true);
 	ev_run(loop->ev, 0);
 	/* A stop from an event leaves ev_run before the turn's end. */
 	end_turn(loop);
+	log_gather(false);
 	loop->is_running = false;
 }
 

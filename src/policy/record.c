@@ -1,7 +1,5 @@
 #include "record_priv.h"
 
-#include <stdio.h>
-
 #include "connection/reply.h"
 #include "connection/trace.h"
 
@@ -36,11 +34,13 @@ static void add_once(struct policy_run *run, enum result_list list, struct str t
 /* "RCPT", or with a word "RCPT reject". */
 static void add_stage(struct policy_run *run, enum result_list list, const char *word)
 {
-	char text[64];
-	int n = snprintf(text, sizeof(text), "%s%s%s", policy_stage_word(run->stage),
-		word ? " " : "", word ? word : "");
+	char memory[64];
+	struct buf text = buf_on(memory, sizeof(memory));
 
-	add_once(run, list, str_make(text, (size_t)n));
+	buf_write(&text, str_from(policy_stage_word(run->stage)));
+	buf_write(&text, word != NULL ? STR(" ") : STR(""));
+	buf_write(&text, str_from(word));
+	add_once(run, list, buf_view(&text));
 }
 
 static void trace(struct policy_run *run, const char *word, struct str reply)

@@ -28,8 +28,15 @@ static bool is_harmless(char c)
 static void put_clean(struct buf *out, struct str text, size_t max)
 {
 	text = str_range(text, 0, max);
-	for (size_t i = 0; i < text.n; i++)
-		put(out, is_harmless(text.p[i]) ? str_make(&text.p[i], 1) : STR("?"));
+	while (text.n > 0) {
+		size_t n = 0;
+		while (n < text.n && is_harmless(text.p[n]))
+			n++;
+		put(out, str_range(text, 0, n));
+		if (n < text.n)
+			put(out, STR("?"));
+		text = str_from_pos(text, n + 1);
+	}
 }
 
 static struct str host_or(struct str name, struct str instead)
@@ -126,6 +133,14 @@ static void put_for(const struct received *received, struct buf *out)
 	put(out, STR(">; "));
 }
 
+static void put_number(struct buf *out, int number, unsigned width, struct str behind)
+{
+	bool done = buf_write_number(out, (uint64_t)number, width);
+
+	ASSERT(done);
+	put(out, behind);
+}
+
 /* date-time of RFC 5322 section 3.3; the names are English in any locale. */
 static void put_date(time_t when, struct buf *out)
 {
@@ -136,11 +151,17 @@ static void put_date(time_t when, struct buf *out)
 
 	if (when < 0 || when > TIME_MAX)
 		when = 0;
-	bool done = gmtime_r(&when, &tm) &&
-		    buf_printf(out, "%s, %d %s %d %02d:%02d:%02d +0000\r\n", days[tm.tm_wday],
-			    tm.tm_mday, months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min,
-			    tm.tm_sec);
-	ASSERT(done);
+	bool is_known = gmtime_r(&when, &tm) != NULL;
+	ASSERT(is_known);
+	put(out, str_make(days[tm.tm_wday], 3));
+	put(out, STR(", "));
+	put_number(out, tm.tm_mday, 0, STR(" "));
+	put(out, str_make(months[tm.tm_mon], 3));
+	put(out, STR(" "));
+	put_number(out, tm.tm_year + 1900, 0, STR(" "));
+	put_number(out, tm.tm_hour, 2, STR(":"));
+	put_number(out, tm.tm_min, 2, STR(":"));
+	put_number(out, tm.tm_sec, 2, STR(" +0000\r\n"));
 }
 
 void received_print(const struct received *received, struct buf *out)

@@ -334,10 +334,12 @@ struct str smtp_extensions_print(unsigned set, char out[SMTP_EXTENSIONS_TEXT_MAX
 static bool put_line(
 	struct buf *out, int code, char separator, struct str enhanced, struct str text)
 {
-	const char *space = enhanced.n > 0 && text.n > 0 ? " " : "";
+	size_t space = enhanced.n > 0 && text.n > 0 ? 1 : 0;
 
-	return buf_printf(out, "%03d%c%.*s%s", code, separator, STR_ARG(enhanced), space) &&
-	       put_text(out, text) && buf_write(out, STR("\r\n"));
+	return buf_write_number(out, (uint64_t)code, 3) &&
+	       buf_write(out, str_make(&separator, 1)) && buf_write(out, enhanced) &&
+	       buf_write(out, str_make(" ", space)) && put_text(out, text) &&
+	       buf_write(out, STR("\r\n"));
 }
 
 /* The next line of at most `max` bytes off the front of *rest; a longer one goes on in the next. */

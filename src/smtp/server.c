@@ -1,7 +1,5 @@
 #include "smtp/server.h"
 
-#include <stdio.h>
-
 #include "base/assert.h"
 #include "connection/reply.h"
 #include "connection/results.h"
@@ -130,12 +128,15 @@ void server_reply(struct smtp_server *server, enum reply_id reply, struct str de
 
 void server_print_answer(const struct smtp_reply *reply, struct buf *out)
 {
-	char enhanced[24];
-	int n = snprintf(enhanced, sizeof(enhanced), "%d.%u.%u", reply->code / 100,
-		reply->enhanced.present ? reply->enhanced.subject : 0u,
-		reply->enhanced.present ? reply->enhanced.detail : 0u);
+	char memory[24];
+	struct buf enhanced = buf_on(memory, sizeof(memory));
 
-	smtp_reply_print(out, reply->code, str_make(enhanced, (size_t)n), reply->text);
+	buf_write_number(&enhanced, (uint64_t)(reply->code / 100), 0);
+	buf_write(&enhanced, STR("."));
+	buf_write_number(&enhanced, reply->enhanced.present ? reply->enhanced.subject : 0, 0);
+	buf_write(&enhanced, STR("."));
+	buf_write_number(&enhanced, reply->enhanced.present ? reply->enhanced.detail : 0, 0);
+	smtp_reply_print(out, reply->code, buf_view(&enhanced), reply->text);
 }
 
 void server_reply_answer(struct smtp_server *server, const struct smtp_answer *answer)

@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "support/json_text.h"
 #include "support/vectors.h"
@@ -673,6 +674,101 @@ static void a_torn_line_is_ended(void **state)
 	forget(all);
 }
 
+static void gathered_records_are_written_together(void **state)
+{
+	uint64_t before = log_dropped();
+
+	(void)state;
+	open_as(LOG_FORMAT_JSON, LOG_INFO_LEVEL);
+	log_gather(true);
+	LOG(STARTED, log_int("n", 1));
+	LOG(STARTED, log_int("n", 2));
+	struct str all = written();
+	assert_int_equal(all.n, 0);
+	forget(all);
+	log_flush();
+	LOG(STARTED, log_int("n", 3));
+	log_gather(false);
+	LOG(STARTED, log_int("n", 4));
+	all = written();
+	assert_int_equal(count_lines(all), 4);
+	assert_ends_with(all, "\"n\":4}\n");
+	assert_int_equal(log_dropped(), before);
+	forget(all);
+}
+
+static void more_than_can_be_gathered_is_written(void **state)
+{
+	(void)state;
+	memset(filler, 'x', 3000);
+	open_as(LOG_FORMAT_JSON, LOG_INFO_LEVEL);
+	log_gather(true);
+	for (int i = 0; i < 100; i++)
+		LOG(PROXY_HINT, log_str("error", str_make(filler, 3000)));
+	log_gather(false);
+	struct str all = written(), rest = all;
+	assert_int_equal(count_lines(all), 100);
+	while (rest.n > 0)
+		assert_true(json_text_is_valid(str_cut(&rest, '\n')));
+	forget(all);
+}
+
+/* What is gathered is neither lost by who ends so, nor written twice. */
+static void gathered_records_survive_bugs_and_forks(void **state)
+{
+	(void)state;
+	open_as(LOG_FORMAT_JSON, LOG_INFO_LEVEL);
+	log_gather(true);
+	LOG(STARTED, log_int("n", 1));
+	if (fork() == 0) {
+		LOG(STARTED, log_int("n", 2));
+		log_gather(true);
+		LOG(STARTED, log_int("n", 3));
+		fclose(stderr);
+		assert_failed("a bug", "here", 1);
+	}
+	while (wait(NULL) > 0)
+		;
+	log_gather(false);
+	struct str all = written();
+	assert_int_equal(count_lines(all), 3);
+	assert_ends_with(all, "\"n\":3}\n");
+	forget(all);
+}
+
+/* The whole lines of what was gathered count as written. */
+static void a_torn_batch_is_counted_by_lines(void **state)
+{
+	struct rlimit limit, small;
+	uint64_t before = log_dropped();
+
+	(void)state;
+	open_as(LOG_FORMAT_JSON, LOG_INFO_LEVEL);
+	LOG(STARTED, log_int("n", 1));
+	struct str all = written();
+	size_t line = all.n;
+	forget(all);
+	getrlimit(RLIMIT_FSIZE, &limit);
+	small = (struct rlimit){ .rlim_cur = 2 * line + 10, .rlim_max = limit.rlim_max };
+	setrlimit(RLIMIT_FSIZE, &small);
+	log_gather(true);
+	for (int i = 2; i <= 4; i++)
+		LOG(STARTED, log_int("n", i));
+	log_gather(false);
+	setrlimit(RLIMIT_FSIZE, &limit);
+	assert_int_equal(log_dropped() - before, 2);
+	LOG(STARTED, log_int("n", 5));
+	all = written();
+	struct str rest = all;
+	assert_ends_with(str_cut(&rest, '\n'), "\"n\":1}");
+	assert_ends_with(str_cut(&rest, '\n'), "\"n\":2}");
+	assert_int_equal(str_cut(&rest, '\n').n, 10);
+	assert_ends_with(str_cut(&rest, '\n'), "\"n\":5}");
+	assert_ends_with(str_cut(&rest, '\n'), "\"count\":2}");
+	assert_int_equal(rest.n, 0);
+	forget(all);
+}
+
 /* Puts the writing end of `pair` in the place of stderr while `records` are written. */
 static void log_to_stderr(int end, int records)
 {
@@ -798,6 +894,10 @@ int main(int argc, char **argv)
 		cmocka_unit_test(processes_write_whole_lines),
 		cmocka_unit_test(a_full_disk_drops_and_counts),
 		cmocka_unit_test(a_torn_line_is_ended),
+		cmocka_unit_test(gathered_records_are_written_together),
+		cmocka_unit_test(more_than_can_be_gathered_is_written),
+		cmocka_unit_test(gathered_records_survive_bugs_and_forks),
+		cmocka_unit_test(a_torn_batch_is_counted_by_lines),
 		cmocka_unit_test(a_full_pipe_drops_and_counts),
 		cmocka_unit_test(a_full_socket_drops_and_counts),
 		cmocka_unit_test(a_closed_pipe_drops_and_counts),
