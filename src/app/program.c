@@ -1,6 +1,7 @@
 #include "app/program.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +21,10 @@
 #define DRAIN_LOOK_MS 100
 /* How often is looked whether certificates, keys, users, passwords or maps have changed. */
 #define FILES_LOOK_MS 5000
+/* From this size on memory goes back to the system when it is freed. */
+#define LARGE_BLOCK (128 * 1024)
+/* So much may be free at the end of the heap, so that it does not grow and shrink all the time. */
+#define SPARE_HEAP (1024 * 1024)
 
 /* ---- Steps ------------------------------------------------------------------------------------ */
 
@@ -276,10 +281,21 @@ static void free_program(struct program *program)
 	loop_free(&program->loop);
 }
 
+/*
+ * Left to itself, malloc(3) moves the first limit up with each large block that is freed, and from
+ * then on what was kept of messages leaves holes in the heap that do not go back to the system.
+ */
+static void give_back_large_blocks(void)
+{
+	(void)mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
+	(void)mallopt(M_TRIM_THRESHOLD, SPARE_HEAP);
+}
+
 int program_run(const struct settings *settings)
 {
 	struct program program = { .settings = settings, .edge.trace_fd = -1 };
 
+	give_back_large_blocks();
 	program.loop = loop_new();
 	int status = start(&program);
 	if (status == EX_OK) {

@@ -8,7 +8,7 @@
 #include "base/assert.h"
 #include "base/xalloc.h"
 
-#define SMALLEST 256
+#define SMALLEST 64   /* a command, or most replies: what idle connections keep */
 #define NUMBER_MAX 20 /* digits of 2^64 */
 
 void buf_init(struct buf *buf, size_t max)

@@ -37,7 +37,7 @@ static void free_session(void *object)
 	timer_stop(&session->deadline);
 	timer_stop(&session->session_deadline);
 	timer_stop(&session->policy_timer);
-	timer_stop(&session->auth_delay);
+	session_auth_free(session);
 	connection_free(&session->connection);
 	free(session);
 }

@@ -2,9 +2,11 @@
  * AUTH: joins the dialogue to the listener's authentication service. What is offered depends on TLS;
  * failures are held back, counted by client and by user, and logged without secrets.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "base/xalloc.h"
 #include "edge/auth_backend.h"
 #include "session_priv.h"
 
@@ -85,7 +87,7 @@ static const char *result_word(enum auth_result result)
 static void log_failure(const struct session *session, enum auth_result result)
 {
 	char ip[IPADDR_TEXT_MAX];
-	const char *user = session->auth_user[0] ? session->auth_user : NULL;
+	const char *user = session->auth_state->user[0] ? session->auth_state->user : NULL;
 
 	LOG(AUTH_FAILED, log_text("uuid", session->connection.uuid),
 		log_str("listener", session->connection.listener),
@@ -104,7 +106,7 @@ static void tell(struct session *session, enum auth_result result)
 		[AUTH_EXPIRED] = SMTP_AUTH_EXPIRED,
 	};
 
-	smtp_server_auth_done(&session->server, ends[result], str_from(session->auth_user));
+	smtp_server_auth_done(&session->server, ends[result], str_from(session->auth_state->user));
 	session_sync_reading(session);
 }
 
@@ -113,7 +115,7 @@ static void on_delay_over(void *ctx)
 	struct session *session = ctx;
 
 	if (session->phase == PHASE_DIALOGUE)
-		tell(session, session->auth_result);
+		tell(session, session->auth_state->result);
 }
 
 /* Whom failures are counted for: an IPv4 address, or an IPv6 network, as one client has a whole /64
@@ -133,7 +135,7 @@ static void count_failure(struct session *session, bool is_put_off)
 	char ip[IPADDR_TEXT_MAX];
 
 	auth_guard_failed(&session->edge->auth_guard, guessed_by(session, ip),
-		is_put_off ? STR("") : str_from(session->auth_user),
+		is_put_off ? STR("") : str_from(session->auth_state->user),
 		settings(session)->failure_window_ms, session_now_ms(session));
 }
 
@@ -142,7 +144,7 @@ static void remember_success(struct session *session)
 	char ip[IPADDR_TEXT_MAX];
 
 	auth_guard_succeeded(&session->edge->auth_guard, guessed_by(session, ip),
-		str_from(session->auth_user), session_now_ms(session));
+		str_from(session->auth_state->user), session_now_ms(session));
 }
 
 static bool is_client_limited(struct session *session)
@@ -177,21 +179,21 @@ static void log_limited(const struct session *session)
  * could let the check end just before or behind a multiple of the delay. */
 static void hold_back(struct session *session, enum auth_result result)
 {
-	uint64_t took = session_now_ms(session) - session->auth_asked_ms;
+	uint64_t took = session_now_ms(session) - session->auth_state->asked_ms;
 
-	session->auth_result = result;
-	timer_set(&session->auth_delay,
+	session->auth_state->result = result;
+	timer_set(&session->auth_state->delay,
 		auth_guard_wait_ms(settings(session)->failure_delay_ms, took));
 }
 
 /* A name that is cut would be somebody else's. */
 static enum auth_result keep_user(struct session *session, enum auth_result result, struct str user)
 {
-	bool fits = user.n < sizeof(session->auth_user);
+	bool fits = user.n < sizeof(session->auth_state->user);
 
-	session->auth_user[0] = '\0';
+	session->auth_state->user[0] = '\0';
 	if (fits)
-		str_copy_to(user, session->auth_user, sizeof(session->auth_user));
+		str_copy_to(user, session->auth_state->user, sizeof(session->auth_state->user));
 	return result == AUTH_OK && !fits ? AUTH_REFUSED : result;
 }
 
@@ -218,7 +220,7 @@ static void on_done(void *ctx, enum auth_result result, struct str user)
 
 	session->auth = NULL;
 	result = keep_user(session, result, user);
-	bool is_put_off = is_user_limited(session, str_from(session->auth_user));
+	bool is_put_off = is_user_limited(session, str_from(session->auth_state->user));
 	if (result != AUTH_OK)
 		log_failure(session, result);
 	/* The right password counts as well when it is put off: else the limit of the client would
@@ -294,8 +296,8 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 					   ? state->channel_binding
 					   : STR(""),
 	};
-	session->auth_user[0] = '\0';
-	session->auth_asked_ms = session_now_ms(session);
+	session->auth_state->user[0] = '\0';
+	session->auth_state->asked_ms = session_now_ms(session);
 	session->auth = service->kind->begin(service, bit, initial, &client, &port, session);
 	return session->auth ? SMTP_AUTH_STARTED : SMTP_AUTH_NOT_AVAILABLE;
 }
@@ -304,7 +306,7 @@ void session_auth_respond(void *ctx, struct str response)
 {
 	struct session *session = ctx;
 
-	session->auth_asked_ms = session_now_ms(session);
+	session->auth_state->asked_ms = session_now_ms(session);
 	session->listener->auth->kind->respond(session->auth, response);
 }
 
@@ -315,12 +317,25 @@ void session_auth_cancel(void *ctx)
 
 void session_auth_init(struct session *session)
 {
-	timer_init(&session->auth_delay, session->edge->loop, on_delay_over, session);
+	if (session->listener->auth == NULL)
+		return;
+	session->auth_state = xcalloc(1, sizeof(*session->auth_state));
+	timer_init(&session->auth_state->delay, session->edge->loop, on_delay_over, session);
+}
+
+void session_auth_free(struct session *session)
+{
+	if (session->auth_state == NULL)
+		return;
+	timer_stop(&session->auth_state->delay);
+	free(session->auth_state);
 }
 
 void session_auth_over(struct session *session)
 {
-	timer_clear(&session->auth_delay);
+	if (session->auth_state == NULL)
+		return;
+	timer_clear(&session->auth_state->delay);
 	if (session->auth == NULL)
 		return;
 	session->listener->auth->kind->cancel(session->auth);

@@ -177,6 +177,7 @@ void session_trace(const struct edge *edge, const struct connection *connection,
 	buf_init(&line, TRACE_LINE_MAX);
 	trace_print(connection, ending_word(ending), now_ms, &line);
 	struct str text = buf_view(&line);
+	log_flush(); /* whoever is told of a connection by the trace finds it in the log */
 	if (write(edge->trace_fd, text.p, text.n) != (ssize_t)text.n)
 		LOG(TRACE_LOST, log_text("uuid", connection->uuid));
 	buf_free(&line);

@@ -23,6 +23,14 @@ enum session_phase {
 	PHASE_OVER,
 };
 
+/* Of the attempts of one session. */
+struct session_auth {
+	struct timer delay;       /* a refusal that is held back */
+	enum auth_result result;  /* … and which */
+	uint64_t asked_ms;        /* when the service was given the client's last response */
+	char user[AUTH_USER_MAX]; /* as far as known; empty: not */
+};
+
 struct session {
 	LIST_ENTRY(session) link;
 	struct edge *edge;
@@ -40,12 +48,9 @@ struct session {
 	struct policy_run run;
 	bool is_deciding; /* a check's verdict is being told to the dialogue */
 	struct resolver_question *name_question;
-	struct forward *forward;       /* see session_forward() */
-	struct auth_attempt *auth;     /* NULL: none under way */
-	struct timer auth_delay;       /* a refusal that is held back */
-	enum auth_result auth_result;  /* … and which */
-	uint64_t auth_asked_ms;        /* when the service was given the client's last response */
-	char auth_user[AUTH_USER_MAX]; /* as far as known; empty: not */
+	struct forward *forward;         /* see session_forward() */
+	struct auth_attempt *auth;       /* NULL: none under way */
+	struct session_auth *auth_state; /* NULL where the listener has no AUTH */
 	enum ending ending;
 	bool is_shaking_hands; /* counted in edge->handshakes */
 	bool is_feeding;       /* the dialogue is being given what the stream holds */
@@ -79,6 +84,7 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 void session_auth_respond(void *ctx, struct str response);
 void session_auth_cancel(void *ctx);
 void session_auth_init(struct session *session);
+void session_auth_free(struct session *session);
 void session_auth_over(struct session *session);
 /* What it has granted is over. */
 void session_auth_forget(struct session *session);
