@@ -23,19 +23,31 @@ static ssize_t plain_read(struct stream *stream, char *out, size_t size)
 	ssize_t n;
 
 	do
-		n = read(stream->fd, out, size);
+		n = recv(stream->fd, out, size, 0);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+static ssize_t send_one(int fd, struct str piece)
+{
+	ssize_t n;
+
+	do
+		n = send(fd, piece.p, piece.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (n < 0 && errno == EINTR);
 	return n;
 }
 
 static ssize_t plain_send(struct stream *stream, struct str first, struct str second)
 {
+	if (second.n == 0)
+		return send_one(stream->fd, first);
 	/* The kernel does not write through iov_base; the cast only drops the const. */
 	struct iovec pieces[2] = {
 		{ .iov_base = (void *)(uintptr_t)first.p, .iov_len = first.n },
 		{ .iov_base = (void *)(uintptr_t)second.p, .iov_len = second.n },
 	};
-	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = second.n > 0 ? 2 : 1 };
+	struct msghdr message = { .msg_iov = pieces, .msg_iovlen = 2 };
 	ssize_t n;
 
 	do
