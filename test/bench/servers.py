@@ -117,8 +117,9 @@ def _lines(path):
 class Sink(Process):
     """The mail server behind everything: reads, counts, discards."""
 
-    def __init__(self, folder, proxy):
-        super().__init__("sink", folder, [os.environ["SMTP_BACKEND"], "--proxy", proxy])
+    def __init__(self, folder, proxy, extensions):
+        more = ["--extensions", extensions] if extensions else []
+        super().__init__("sink", folder, [os.environ["SMTP_BACKEND"], "--proxy", proxy, *more])
         self.address = self.wait_for(
             lambda: next((line["listening"] for line in _lines(self.output)), None))
 
@@ -188,13 +189,20 @@ class Server(NamedTuple):
     sink: str                  # which PROXY header the sink expects
     backend: str = ""          # gatepost: settings of the backend, as YAML
     has_tls: bool = True
+    extensions: str = ""       # what the sink offers; empty: as it does by default
 
 
 SERVERS = {
     "direct": Server("no proxy: the client talks to the mail server", "v2", has_tls=False),
     "HAProxy": Server("TCP mode, one thread, PROXY header to the mail server", "v2"),
-    "gatepost": Server("identity none", "none", "identity: none"),
-    "proxy-v2": Server("gatepost, identity proxy-v2", "v2", "identity: proxy-v2"),
+    "reuse": Server("gatepost, identity none: its connections outlive a client", "none",
+                    "identity: none"),
+    "bdat": Server("gatepost, identity none, to a mail server with CHUNKING", "none",
+                   "identity: none",
+                   extensions="PIPELINING,SIZE=104857600,8BITMIME,SMTPUTF8,DSN,"
+                              "ENHANCEDSTATUSCODES,CHUNKING"),
+    "proxy-v2": Server("gatepost, identity proxy-v2: a connection for each client", "v2",
+                       "identity: proxy-v2"),
 }
 
 
@@ -214,7 +222,8 @@ class Setup:
         self.sink = self.server = None
 
     def __enter__(self):
-        self.sink = Sink(self._folder, SERVERS[self._name].sink)
+        self.sink = Sink(self._folder, SERVERS[self._name].sink,
+                         SERVERS[self._name].extensions)
         try:
             self.server = start(self._name, self._folder, self.sink, self._tls, self._pair)
         except BaseException:
