@@ -109,10 +109,13 @@ static void after_loss(struct forward *forward, struct server *server, const str
 	}
 }
 
-/* Nobody waits for this server; what comes next connects anew, to the same one if it likes. */
+/* Nobody waits for this server: what comes next connects anew, to the same one if it likes. An answer
+ * of ours that is on its way is no server's any more. */
 static bool is_idle(const struct forward *forward)
 {
-	return forward->want == WANT_NOTHING && !message_is_here(forward);
+	bool is_settled = forward->want == WANT_NOTHING || forward->own_answer_task.is_pending;
+
+	return is_settled && !message_is_here(forward);
 }
 
 void forward_server_lost(struct forward *forward, const char *why, enum server_event event)

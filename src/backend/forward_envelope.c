@@ -171,9 +171,12 @@ static void begin_at_server(struct forward *forward)
 	forward->identity_is_said = true;
 }
 
-/* Does the client, or a message that was begun elsewhere, wait for this server? */
+/* Does the client, or a message that was begun elsewhere, wait for this server? Whom we answer
+ * ourselves does not: the server must not hear of that recipient. */
 static bool is_needed(const struct forward *forward)
 {
+	if (forward->own_answer_task.is_pending)
+		return false;
 	return forward->want == WANT_RECIPIENT || forward->want == WANT_DATA ||
 	       (forward->message != MESSAGE_NONE && !forward->data_is_accepted);
 }
