@@ -118,6 +118,12 @@ static bool is_idle(const struct forward *forward)
 	return is_settled && !message_is_here(forward);
 }
 
+/* The sender is refused: that the server goes behind that is no news. */
+static bool has_verdict(const struct forward *forward)
+{
+	return forward->mail_is_refused && forward->want == WANT_RECIPIENT;
+}
+
 void forward_server_lost(struct forward *forward, const char *why, enum server_event event)
 {
 	struct server *server = forward->link->server;
@@ -130,6 +136,11 @@ void forward_server_lost(struct forward *forward, const char *why, enum server_e
 		/* RSET, refused when the transaction was over: there is no destination any more. */
 		link_close(&forward->link);
 		forward->choice = (struct server_choice){ 0 };
+		return;
+	}
+	if (has_verdict(forward)) {
+		link_close(&forward->link);
+		envelope_answer_mail_refusal(forward);
 		return;
 	}
 	log_failed(forward, loss.step, why);
@@ -232,6 +243,10 @@ static void on_lost(void *ctx, const struct link_loss *loss)
 	/* What another server has accepted this one does not refuse: it is passed over. */
 	if (loss->fault == LINK_CLIENT_REFUSED && forward->replays_due == 0) {
 		envelope_client_refused(forward, loss->said);
+		return;
+	}
+	if (has_verdict(forward)) {
+		envelope_answer_mail_refusal(forward);
 		return;
 	}
 	if (is_refused) {

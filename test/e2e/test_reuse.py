@@ -1,4 +1,5 @@
 """Connections to servers that serve more than one client, and messages that go by BDAT."""
+import random
 import socket
 import threading
 import time
@@ -208,3 +209,43 @@ def test_chunk_that_is_refused(step, reply, code):
         assert deliver(gatepost, 2, body) == [code, 250]
         assert len(backend.messages()) == 1
         assert backend.violations() == []
+
+
+CHUNKS = "PIPELINING,8BITMIME,CHUNKING"
+
+
+def dotted(seed):
+    """Lines that begin with dots, cut anywhere, as a client would send them."""
+    chance = random.Random(seed)
+    lines = [chance.choice([b"", b".", b"..", b".x", b"x."]) + b"y" * chance.choice([0, 1, 70, 900])
+             for _ in range(chance.choice([300, 600]))]
+    return b"Subject: dots\r\n\r\n" + b"".join(line + b"\r\n" for line in lines)
+
+
+@pytest.mark.parametrize("offers", [(CHUNKS, "PIPELINING"), ("PIPELINING", CHUNKS), (CHUNKS, CHUNKS),
+                                    (CHUNKS, "SIZE=1000000")], ids=lambda offers: "-".join(offers))
+@pytest.mark.parametrize("seed", range(3))
+def test_message_is_saved_by_a_server_that_takes_it_otherwise(offers, seed):
+    """What the first one was given in chunks the second one gets by DATA, and the other way round."""
+    chance = random.Random(f"cut-{seed}")
+    body = dotted(seed)
+    wire = b"".join(b"." + line if line.startswith(b".") else line for line in body.splitlines(True))
+    cut = chance.randrange(40000, 60000)
+    with Backend("--extensions", offers[0]) as first, Backend("--extensions", offers[1]) as second, \
+            Edge(first, second) as gatepost:
+        gatepost.wait_log("started")
+        first.set_faults([f"body:reset:{chance.randrange(20000, 32000)}"])
+        with Client(gatepost.address) as client:
+            client.hello()
+            for line in ENVELOPE:
+                client.command(line, 250)
+            client.command("DATA", 354)
+            client.send_pieces(wire[:cut], chance.choice([977, 8192, 70000]))
+            gatepost.wait_log("backend_failed")
+            client.send_pieces(wire[cut:] + b".\r\n", chance.choice([977, 8192, 70000]))
+            client.expect(250)
+            client.quit()
+        assert first.messages() == []
+        [message] = second.messages()
+        assert message["body"].partition(b"Subject: dots")[2] == body.partition(b"Subject: dots")[2]
+        assert message["body"].count(b"Received: ") == 1

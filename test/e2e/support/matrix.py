@@ -40,7 +40,8 @@ LOST = ("refuse-close", "reset", "half-close", "stall", "garbage", "long-line", 
 SILENT = ("refuse-close", "reset", "half-close", "stall", "die-before-reply", "garbage")
 GOODBYE = ("reply=421 4.3.2 bye", "reply-close=421 4.3.2 bye")
 VERDICTS = ("reply=451 4.3.0 later", "reply=452 4.2.2 full", "reply=550 5.7.1 no",
-            "reply=554 5.0.0 a\\n5.0.0 b", "reply=530 5.7.0 authenticate")
+            "reply=554 5.0.0 a\\n5.0.0 b", "reply=530 5.7.0 authenticate",
+            "reply-close=550 5.7.1 no, and go")
 FINE = ("split", "delay=30")
 # As it should be, and then the end.
 CLOSING = ("close", "die")
@@ -283,6 +284,12 @@ def _go_ahead_before_the_end(cell):
     return Expected(dict(zip(STEPS, GOOD)), "accepted", "backend", is_loose=True)
 
 
+def _goes_behind_a_refusal(cell):
+    """The next recipient may find it going, which is a failure, or gone, which is none. One for whom it is
+    connected to anew is the first of a transaction, and refused likewise."""
+    return Expected(dict(zip(STEPS, GOOD)), "accepted", "backend", is_loose=True)
+
+
 def _xclient_is_not_ours(cell):
     """The right to say XCLIENT, or its form: about us, and no mail goes there."""
     return lost(cell, "xclient", events=["identity_refused"])
@@ -301,7 +308,9 @@ EXCEPTIONS = (
      _word_in_the_message),
     (lambda c: c.state == "idle" and c.fault == "stall", _idle_stall),
     (lambda c: c.state == "idle", _idle),
-    (lambda c: c.state == "xclient" and c.fault.startswith(("reply=550", "reply=421",
+    (lambda c: c.state in ("rcpt1", "rcpt2") and c.fault.startswith("reply-close=550"),
+     _goes_behind_a_refusal),
+    (lambda c: c.state == "xclient" and c.fault.startswith(("reply=550", "reply-close=550", "reply=421",
                                                             "reply-close=421", "reply=354")),
      _xclient_is_not_ours),
     (lambda c: c.state == "xforward" and c.fault.startswith("reply"), _xforward_is_required),
