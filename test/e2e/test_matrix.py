@@ -24,6 +24,7 @@ EVERYDAY = {
     Setting(2, "pooled", "bdat"): STATES,
     Setting(2, "kept", "single"): STATES,
     Setting(2, "pooled", "single"): STATES,
+    Setting(1, "kept", "lmtp"): ("ehlo", "data", "dot1", "dot2"),
     Setting(1, "fresh", "data", identity="xclient"): ("xclient", "ehlo2"),
     Setting(2, "kept", "data", identity="xclient"): ("mail",),
     Setting(2, "pooled", "data", "once", "xforward"): ("rset", "xforward"),
@@ -33,7 +34,7 @@ EVERYDAY = {
 
 def all_settings():
     found = {}
-    for parts in itertools.product((1, 2), ("fresh", "kept", "pooled"), ("data", "bdat", "single"),
+    for parts in itertools.product((1, 2), ("fresh", "kept", "pooled"), ("data", "bdat", "single", "lmtp"),
                                    ("always", "once"), ("none", "xclient", "xforward")):
         setting = Setting(*parts)
         if setting.times == "once" and not is_reused(setting):

@@ -74,6 +74,7 @@ class Backend:
         if not self._directory:
             self._directory = tempfile.TemporaryDirectory(prefix="smtp-backend-")
             self._write_faults()
+        self._mend_record()
         self._lines = []
         name = f"[{self.host}]" if ":" in self.host else self.host
         where = f"unix:{self.path}" if self.path else f"{name}:{self.port}"
@@ -199,6 +200,13 @@ class Backend:
         return self.events(kind)
 
     # ---- Inside
+
+    def _mend_record(self):
+        """Who is killed in the middle of a line has not done what it tells of: no 250 was said."""
+        if self.record.exists():
+            before, newline, half = self.record.read_bytes().rpartition(b"\n")
+            if half:
+                os.truncate(self.record, len(before) + len(newline))
 
     def _write_faults(self):
         self.fault_file.write_text("".join(f"{fault}\n" for fault in self._faults))

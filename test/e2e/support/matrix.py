@@ -23,14 +23,16 @@ Cell = namedtuple("Cell", "setting state fault")
 
 EXTENSIONS = {"data": "PIPELINING,SIZE=104857600,8BITMIME,ENHANCEDSTATUSCODES",
               "bdat": "PIPELINING,SIZE=104857600,8BITMIME,ENHANCEDSTATUSCODES,CHUNKING",
-              "single": "SIZE=104857600,8BITMIME"}
+              "single": "SIZE=104857600,8BITMIME",
+              "lmtp": "PIPELINING,SIZE=104857600,8BITMIME,ENHANCEDSTATUSCODES"}
 OFFERS = {"none": "", "xclient": ",XCLIENT=NAME ADDR PORT PROTO HELO",
           "xforward": ",XFORWARD=NAME ADDR PORT PROTO HELO"}
 
 # In the order of the dialogue. rset is said by gatepost before the first MAIL on a pooled connection,
 # and after a client's own RSET on a kept one; idle is a connection between two transactions.
 STATES = ("connect", "banner", "ehlo", "xclient", "ehlo2", "idle", "rset", "xforward", "mail",
-          "rcpt1", "rcpt2", "data", "bdat1", "body", "dot", "after-dot", "quit")
+          "rcpt1", "rcpt2", "data", "bdat1", "body", "dot", "after-dot", "dot1", "dot2",
+          "quit")
 
 # What the server does: the connection is over, or what it says is no SMTP.
 LOST = ("refuse-close", "reset", "half-close", "stall", "garbage", "long-line", "many-lines",
@@ -82,6 +84,8 @@ def is_reached(state, setting, attempt):
         return setting.framing != "bdat"
     if state == "bdat1":
         return setting.framing == "bdat"
+    if state in ("dot", "after-dot", "dot1", "dot2"):  # LMTP has a reply for each recipient
+        return (state in ("dot1", "dot2")) == (setting.framing == "lmtp")
     return True
 
 
@@ -135,7 +139,7 @@ def client_step(state):
     """Where the client waits while the server is in this state."""
     if state in ("rcpt2", "data"):
         return state
-    return "final" if state in ("bdat1", "body", "dot", "after-dot") else "rcpt1"
+    return "final" if state in ("bdat1", "body", "dot", "after-dot", "dot1", "dot2") else "rcpt1"
 
 
 def stopped(step, code):
@@ -203,6 +207,24 @@ def refused(cell):
                     is_lost_inside=state == "body")
 
 
+def of_one_recipient(cell):
+    """LMTP: of two final replies one is spoilt. When the other recipient is known to have the message the
+    client is told to come again, and the log says who has it."""
+    is_whole = cell.state == "dot2" or "reply-close" not in cell.fault
+    is_verdict = of_kind(cell) in (VERDICTS, GOODBYE) and is_whole
+    is_known = cell.state == "dot2" or of_kind(cell) is CLOSING  # the first one's 250 was heard
+    events = ["partly_delivered"] if is_verdict or is_known else []
+    if "530" in cell.fault:
+        events.append("backend_blames_us")
+    if is_verdict:
+        commits = (1, 1)
+    else:
+        events.append("outcome_unknown")
+        commits = (0, 1)
+    return Expected(stopped("final", 451), "deferred" if is_verdict else "unknown", "backend",
+                    commits=(commits, (0, 0)), events=events)
+
+
 # state: what comes next, when the server goes behind a good reply.
 NEXT = {"banner": "ehlo", "ehlo": "mail", "xclient": "ehlo2", "ehlo2": "mail", "rset": "mail",
         "xforward": "mail", "mail": "rcpt1", "rcpt1": "rcpt2", "rcpt2": "data", "data": "body",
@@ -222,13 +244,17 @@ def of_kind(cell):
 def by_rule(cell):
     state, kind = cell.state, of_kind(cell)
     if kind is FINE or state == "quit":
-        return fine()
+        return fine(is_loose=kind is SHIFTED)  # early, it is the answer to something else
     if kind is CLOSING:
-        if state in ("dot", "after-dot"):
+        if state in ("dot", "after-dot", "dot2"):
             return fine()
+        if state == "dot1":
+            return of_one_recipient(cell)
         return lost(cell, NEXT[state], may_be_idle=state in ("rcpt1", "rcpt2", "rset"))
     if kind is SHIFTED:
         return fine(is_loose=True)
+    if state in ("dot1", "dot2"):
+        return of_one_recipient(cell)
     if state in ("dot", "after-dot"):
         return unknown(cell) if kind is LOST else refused(cell)
     if kind is VERDICTS and state not in ("banner", "ehlo", "ehlo2", "rset", "idle"):
@@ -242,6 +268,11 @@ def by_rule(cell):
 def _helo(cell):
     """RFC 5321 section 3.2: who does not know EHLO gets HELO."""
     return fine()
+
+
+def _lhlo(cell):
+    """LMTP has no HELO."""
+    return lost(cell, "ehlo")
 
 
 def _helo_knows_no_identity(cell):
@@ -300,6 +331,8 @@ def _xforward_is_required(cell):
 
 
 EXCEPTIONS = (
+    (lambda c: c.state == "ehlo" and c.fault.startswith("reply=5") and c.setting.framing == "lmtp",
+     _lhlo),
     (lambda c: c.state == "ehlo" and c.fault.startswith("reply=5") and c.setting.identity != "none",
      _helo_knows_no_identity),
     (lambda c: c.state in ("ehlo", "ehlo2") and c.fault.startswith("reply=5"), _helo),

@@ -45,7 +45,7 @@ class Rig:
         self.setting = setting
         self.numbers = {cell: number for number, cell in enumerate(cells)}
         options = ["--extensions", EXTENSIONS[setting.framing] + OFFERS[setting.identity]]
-        self.servers = [Backend(*options, record_body=False) for _ in range(setting.servers)]
+        self.servers = [Backend(*options, record_body=False, lmtp=setting.framing == "lmtp") for _ in range(setting.servers)]
         self.gatepost = None
 
     # ---- Life
@@ -81,6 +81,7 @@ class Rig:
                 "name": f"c{number}", "balance": "first",
                 "servers": [f"127.0.0.1:{server.port}" for server in self.servers],
                 "identity": self.setting.identity,
+                "protocol": "lmtp" if self.setting.framing == "lmtp" else "smtp",
                 "chunking": "auto" if self.setting.framing == "bdat" else "off",
                 "health": {"check": "connect", "fall": 100},
                 "reuse": {"mode": "safe" if self.setting.connection == "pooled" else "never"}})
@@ -277,7 +278,8 @@ class Judge:
             at_fault = at_fault[:1]
         assert all(record["server"] in at_fault and record["error"] for record in failed), failed
         backend = f"c{self.rig.numbers[self.cell]}"
-        for event in ("outcome_unknown", "backend_blames_us", "identity_refused"):
+        for event in ("outcome_unknown", "backend_blames_us", "identity_refused",
+                      "partly_delivered"):
             found = [record for record in log if record["event"] == event
                      and record["backend"] == backend]
             assert bool(found) == (event in self.wanted.events), (event, found)
