@@ -11,7 +11,8 @@
 #include "forward_priv.h"
 #include "proto/dot.h"
 
-/* How long servers are tried for a message that is on its way. */
+/* How long servers are tried for a message that is on its way. Once the client has sent all of it this
+ * is not begun anew: the answer comes within `backend_final`, whatever happens before it. */
 #define SAVE_BUDGET_MS 110000
 /* A chunk goes out when it has grown so far. */
 #define CHUNK_GOOD (CHUNK_MAX / 2)
@@ -92,12 +93,21 @@ static void send_gathered(void *ctx)
 		send_chunk(forward, false);
 }
 
+/* The last chunk waits for the answers to the others: one that nobody had asked for, or the refusal of a
+ * chunk, is then not taken for the answer to the whole. */
+static bool can_send_end(const struct forward *forward)
+{
+	if (!forward->is_chunked)
+		return true;
+	return smtp_client_pending(&forward->link->client) == 0 && can_send_chunk(forward);
+}
+
 static void send_end(struct forward *forward)
 {
-	if (forward->is_chunked && !can_send_chunk(forward))
+	if (!can_send_end(forward))
 		return; /* in a later turn */
 	forward->dot_is_sent = true;
-	link_limit(forward->link, 0);
+	link_limit(forward->link, forward->final_by_ms);
 	if (forward->is_chunked)
 		send_chunk(forward, true);
 	else
@@ -134,13 +144,19 @@ void message_go_on(struct forward *forward)
 		forward->port->room(forward->ctx);
 }
 
+/* As long as the client sends, the server may take as long as it takes the message at all. */
+static void watch_server(struct forward *forward)
+{
+	link_limit(forward->link, forward->want == WANT_FINAL ? forward->answer_by_ms : 0);
+	link_watch(forward->link, forward->env->timeouts->data);
+}
+
 void message_accepted(struct forward *forward)
 {
 	forward->data_is_accepted = true;
 	forward->chunk_at_line_start = true;
 	buf_truncate(&forward->chunk, 0);
-	link_limit(forward->link, 0);
-	link_watch(forward->link, forward->env->timeouts->data);
+	watch_server(forward);
 	if (forward->message == MESSAGE_NONE) {
 		forward->message = MESSAGE_OPEN;
 		forward->kept_due = 0;
@@ -181,8 +197,17 @@ void message_add(struct forward *forward, struct str bytes)
 
 void message_end(struct forward *forward)
 {
+	uint64_t now = loop_now_ms(forward->env->loop);
+	uint64_t final_ms = forward->env->timeouts->final;
+
 	ASSERT(forward->message == MESSAGE_OPEN);
 	forward->message = MESSAGE_WHOLE;
+	forward->final_by_ms = now + final_ms;
+	forward->answer_by_ms = now + (final_ms < SAVE_BUDGET_MS ? final_ms : SAVE_BUDGET_MS);
+	if (is_open(forward))
+		watch_server(forward);
+	else if (forward->link != NULL)
+		link_limit(forward->link, forward->answer_by_ms);
 	message_go_on(forward);
 }
 
@@ -232,7 +257,8 @@ void message_lost(struct forward *forward, const struct smtp_answer *answer)
 /* Another server, in the time that the client has left. */
 void message_save(struct forward *forward)
 {
-	forward->answer_by_ms = loop_now_ms(forward->env->loop) + SAVE_BUDGET_MS;
+	if (forward->want != WANT_FINAL)
+		forward->answer_by_ms = loop_now_ms(forward->env->loop) + SAVE_BUDGET_MS;
 	buf_truncate(&forward->chunk, 0);
 	task_cancel(&forward->chunk_task, forward->env->loop);
 	task_cancel(&forward->open_task, forward->env->loop);

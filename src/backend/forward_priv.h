@@ -30,7 +30,7 @@ struct forward {
 	struct backend *destination; /* decided by the first recipient; NULL: no transaction yet */
 	struct link *link;           /* NULL: none */
 	struct backend *bound;       /* where the client has authenticated itself; NULL: nowhere */
-	struct link *bound_link;     /* the connection on which it did, between transactions there */
+	struct link *bound_link; /* the connection on which it did, between transactions there */
 	struct server_choice choice;
 	struct server_wait wait;
 
@@ -53,7 +53,8 @@ struct forward {
 	bool chunk_at_line_start;
 	struct task chunk_task, open_task;
 	struct merge finals;    /* LMTP: the final replies so far */
-	uint64_t answer_by_ms;  /* the client waits no longer */
+	uint64_t answer_by_ms;  /* the client waits no longer, or for no other server */
+	uint64_t final_by_ms;   /* likewise, of its whole message */
 	enum reply_id obstacle; /* why servers could not be used so far; REPLY_COUNT: nothing yet */
 	bool is_given_up;       /* all have been tried */
 	bool mail_is_refused;

@@ -168,7 +168,7 @@ void link_limit(struct link *link, uint64_t by_ms)
  * does not: behind so many nothing more can be sent to it. */
 static bool is_moving(const struct link *link)
 {
-	if (!link->watches_progress)
+	if (!link->watches_progress || !has_time(link))
 		return false;
 	if (link->stream.bytes_written != link->written_at_deadline)
 		return true;

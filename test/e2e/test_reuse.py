@@ -166,38 +166,85 @@ def test_message_by_bdat_is_the_message_by_data(body):
         assert backend.violations() == []
 
 
-def answer_all_but_chunks(connection):
-    """A server that reads chunks for ever and says nothing to them."""
-    with connection, connection.makefile("rb") as lines:
-        connection.sendall(b"220 mute\r\n")
-        for line in lines:
-            if line.startswith(b"BDAT"):
-                lines.read(int(line.split()[1]))
-            elif line.startswith(b"EHLO"):
-                connection.sendall(b"250-mute\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
-            else:
-                connection.sendall(b"250 Ok\r\n")
+class Chunks:
+    """A server that answers what is said to it, and a chunk as `answer` says: True if it is the last."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        with connection, connection.makefile("rb") as lines:
+            try:
+                connection.sendall(b"220 chunks\r\n")
+                for line in lines:
+                    if line.startswith(b"BDAT"):
+                        lines.read(int(line.split()[1]))
+                        connection.sendall(self.answer(line.endswith(b" LAST\r\n")))
+                    elif line.startswith(b"EHLO"):
+                        connection.sendall(b"250-chunks\r\n250-PIPELINING\r\n250 CHUNKING\r\n")
+                    else:
+                        connection.sendall(b"250 Ok\r\n")
+            except OSError:
+                pass
 
 
 def test_server_that_takes_chunks_and_answers_none_has_failed():
     """Its window was full, and all that was sent was written: that once passed for a slow client, and
     both waited for ever."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        def serve():
-            while True:
-                try:
-                    connection, _ = listening.accept()
-                except OSError:
-                    return
-                threading.Thread(target=answer_all_but_chunks, args=(connection,), daemon=True).start()
+    body = b"Subject: x\r\n\r\n" + (b"z" * 98 + b"\r\n") * 50000
+    with Chunks(lambda is_last: b"") as server, \
+            Gatepost({"timeouts": TIMEOUTS}, backend=server) as gatepost:
+        assert deliver(gatepost, 1, body) == [451]
+        assert gatepost.wait_log("backend_failed")["error"] == "no answer in time"
+        assert gatepost.wait_log("transaction")["outcome"] == "deferred"
 
-        threading.Thread(target=serve, daemon=True).start()
-        body = b"Subject: x\r\n\r\n" + (b"z" * 98 + b"\r\n") * 50000
-        with Gatepost({"timeouts": TIMEOUTS}, backend=f"127.0.0.1:{listening.getsockname()[1]}") as gatepost:
-            assert deliver(gatepost, 1, body) == [451]
-            assert gatepost.wait_log("backend_failed")["error"] == "no answer in time"
-            assert gatepost.wait_log("transaction")["outcome"] == "deferred"
-        listening.shutdown(socket.SHUT_RDWR)
+
+def test_answer_that_nobody_asked_for_is_none_to_the_last_chunk():
+    """The last chunk was under way when it came, and the client was told 250."""
+    early = [b"250 Ok\r\n250 Ok\r\n"]
+
+    def answer(is_last):
+        if is_last:
+            return b"554 5.6.0 No\r\n"
+        time.sleep(0.3)
+        return early.pop() if early else b"250 Ok\r\n"
+
+    body = b"Subject: x\r\n\r\n" + (b"z" * 98 + b"\r\n") * 400
+    with Chunks(answer) as server, Edge(server) as gatepost:
+        assert deliver(gatepost, 1, body) == [451]
+        assert gatepost.wait_log("transaction")["outcome"] == "deferred"
+
+
+def test_whole_message_has_its_answer_in_time_from_server_to_server():
+    """Each server that was lost had begun the time for the next one anew: with some of them the client
+    had given up before the last one said 250."""
+    body = b"Subject: x\r\n\r\n" + (b"z" * 98 + b"\r\n") * 400
+    timeouts = {**TIMEOUTS, "backend_data": "2s", "backend_final": "3s"}
+    with Chunks(lambda is_last: b"") as one, Chunks(lambda is_last: b"") as two, \
+            Chunks(lambda is_last: b"") as three, \
+            Gatepost({"timeouts": timeouts}, backend=[one, two, three]) as gatepost:
+        begun = time.monotonic()
+        assert deliver(gatepost, 1, body) == [451]
+        assert time.monotonic() - begun < 5
+        assert gatepost.wait_log("transaction")["outcome"] == "deferred"
 
 
 @pytest.mark.parametrize("step", ["bdat", "bdat3", "dot"])
