@@ -89,6 +89,7 @@ struct link {
 	bool is_idle;             /* of the pool: counted so by the server */
 	uint64_t born_ms;         /* when it was ready */
 	unsigned messages;        /* transactions that were begun on it */
+	unsigned refusals;        /* 4xx and 5xx since it took a message */
 
 	/* For backend/link*.c. */
 	const struct link_port *port;

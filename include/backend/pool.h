@@ -14,7 +14,11 @@
 
 /* May connections of this backend be used for another client? */
 bool pool_is_for(const struct backend_settings *settings);
-/* Is it ready, young enough, and is there room for it? */
+/* Servers slow down whom they had to refuse so often, and then hang up (Postfix: 10, 20; a message that
+ * is taken makes it good). */
+#define POOL_REFUSALS_MAX 5
+
+/* Is it ready, young enough and in good standing, and is there room for it? */
 bool pool_takes(const struct link *link);
 /* Nothing may be under way on it but RSET. Sets the pointer to NULL. */
 void pool_put(struct link **link);

@@ -76,13 +76,13 @@ static void log_failed(const struct forward *forward, const char *step, const ch
 
 /*
  * Before the message another server can be used, and while it is kept whole. A connection that
- * served an earlier transaction may simply have been closed meanwhile: then the same server gets
- * another chance. `server` is the one that was lost.
+ * served an earlier transaction may simply have been closed meanwhile, and one that a client uses to try
+ * addresses ends some time: then the same server gets another chance. `server` is the one that was lost.
  */
 static void replace_server(
 	struct forward *forward, struct server *server, const struct link_loss *loss)
 {
-	if (forward->was_idle) {
+	if (forward->is_worn) {
 		forward->choice = (struct server_choice){ 0 };
 	} else {
 		server_note(server, loss->event, loop_now_ms(forward->env->loop));
@@ -204,11 +204,27 @@ static void note_answer(
 		server_note(server, SERVER_OK, loop_now_ms(forward->env->loop));
 }
 
+/* Before what comes of it: the reply may be the one with which the server hangs up on who was refused so
+ * often (Postfix: smtpd_hard_error_limit). No client brings a server down for others by that. */
+static void count_refusal(
+	struct forward *forward, enum smtp_client_step step, const struct smtp_reply *reply)
+{
+	struct link *link = forward->link;
+
+	if (link->refusals >= POOL_REFUSALS_MAX)
+		forward->is_worn = true;
+	if (smtp_reply_class(reply) >= 4)
+		link->refusals++;
+	else if (step == SMTP_CLIENT_DOT)
+		link->refusals = 0;
+}
+
 static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	struct forward *forward = ctx;
 
 	note_answer(forward, step, reply);
+	count_refusal(forward, step, reply);
 	if (step == SMTP_CLIENT_DOT)
 		message_final_answered(forward, reply);
 	else if (step == SMTP_CLIENT_BDAT)
@@ -315,7 +331,7 @@ static void use_server(struct forward *forward, struct server *server)
 	forward->connection->transaction->server = str_from(server->name);
 	envelope_begin(forward);
 	forward->link = pool_take(server, &link_port, forward);
-	forward->was_idle = forward->reset_is_due = forward->link != NULL;
+	forward->is_worn = forward->reset_is_due = forward->link != NULL;
 	if (forward->link == NULL)
 		forward->link = link_open(forward->env, forward->destination, server,
 			forward->connection, forward->answer_by_ms, &link_port, forward);
@@ -390,7 +406,7 @@ static bool goes_on(struct forward *forward)
 		forward->link->backend != forward->destination || !is_told(forward))
 		return false;
 	envelope_begin(forward);
-	forward->was_idle = true;
+	forward->is_worn = true;
 	forward->connection->transaction->server = str_from(forward->link->server->name);
 	envelope_pump(forward);
 	return true;

@@ -35,7 +35,9 @@ struct forward {
 	struct server_wait wait;
 
 	/* What this server has of the transaction. */
-	bool was_idle; /* the connection served an earlier transaction */
+	/* The connection served an earlier transaction, or this client was refused on it time and again: that
+	 * it ends says nothing of the server. */
+	bool is_worn;
 	bool reset_is_due;
 	bool identity_is_due, identity_is_said; /* XFORWARD */
 	bool mail_is_sent, candidate_is_sent, data_is_sent;

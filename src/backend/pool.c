@@ -16,7 +16,8 @@ bool pool_takes(const struct link *link)
 	uint64_t age_ms = loop_now_ms(link->env->loop) - link->born_ms;
 
 	return link->state == LINK_READY && link->messages < reuse->messages &&
-	       age_ms < reuse->age && link->server->idle < reuse->idle;
+	       link->refusals < POOL_REFUSALS_MAX && age_ms < reuse->age &&
+	       link->server->idle < reuse->idle;
 }
 
 static void leave_pool(struct link *link)

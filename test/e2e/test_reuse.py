@@ -150,6 +150,25 @@ def test_server_that_is_restarted_between_two_clients():
 # ---- BDAT
 
 
+@pytest.mark.parametrize("wrong,mails,used", [(4, False, 1), (5, False, 2), (6, True, 1)])
+def test_connection_of_one_who_tries_addresses_is_not_for_others(wrong, mails, used):
+    """Postfix lets everybody wait who comes by a session in which it has refused so much."""
+    with Backend() as backend, Edge(backend) as gatepost:
+        with Client(gatepost.address) as client:
+            client.hello()
+            client.command(ENVELOPE[0], 250)
+            for _ in range(wrong):
+                client.command("RCPT TO:<reject@example.com>", 550)
+            if mails:
+                client.command(ENVELOPE[1], 250)
+                client.command("DATA", 354)
+                client.send(BODY + b".\r\n")
+                assert client.reply().code == 250
+            client.quit()
+        assert deliver(gatepost) == [250]
+        assert len(connections(backend)) == used
+
+
 @pytest.mark.parametrize("body", [b"", b".\r\n", b"..\r\n.\r\n", BODY, b"x" * 998 + b"\r\n",
                                   (b"." + b"y" * 70 + b"\r\n") * 40000], ids=len)
 def test_message_by_bdat_is_the_message_by_data(body):

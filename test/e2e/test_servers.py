@@ -80,6 +80,26 @@ def test_backup():
 
 # ---- Limits and the queue
 
+@pytest.mark.parametrize("end", ["reply-close=421 4.7.0 too many errors", "reset"])
+def test_who_tries_addresses_brings_no_server_down(end):
+    """Some such clients, and everybody's mail went to the backup."""
+    with Backend() as first, Backend() as backup:
+        first.set_faults([f"rcpt8:{end}"])
+        servers = [local(first), {"address": local(backup), "backup": True}]
+        with Gatepost(config(servers, health={"fall": 2})) as gatepost:
+            for _ in range(3):
+                with Client(gatepost.address) as client:
+                    client.hello()
+                    client.command("MAIL FROM:<a@example.net>", 250)
+                    for _ in range(17):
+                        client.command("RCPT TO:<reject@example.com>", 550)
+                    client.quit()
+            assert send_one(gatepost).code == 250
+            assert not gatepost.log_records("server_down")
+        assert len(first.messages()) == 1
+        assert not backup.commands("MAIL")
+
+
 def test_full_server_is_passed_over():
     with Backend() as first, Backend() as second:
         servers = [{"address": local(first), "max_connections": 1}, local(second)]
