@@ -192,13 +192,13 @@ def refused(cell):
     is_ours = code == 530
     told = 451 if is_ours or code == 421 else code
     step = client_step(state)
-    if state in ("mail", "xclient"):
+    if state in ("mail", "xclient", "ehlo2"):
         codes = {"rcpt1": told, "rcpt2": told}
     elif state in ("rcpt1", "rcpt2"):
         codes = dict(zip(STEPS, GOOD)) | {step: told}
     else:
         codes = stopped(step, told)
-    events = ["backend_blames_us"] if is_ours and state not in ("body", "xclient") else []
+    events = ["backend_blames_us"] if is_ours and state not in ("body", "xclient", "ehlo2") else []
     if state in ("rcpt1", "rcpt2"):
         return Expected(codes, "accepted", "backend", commits=((1, 1), (0, 0)), events=events)
     return Expected(codes, "refused" if told >= 500 else "deferred", "backend", events=events,
@@ -271,8 +271,10 @@ def _helo(cell):
 
 
 def _lhlo(cell):
-    """LMTP has no HELO."""
-    return lost(cell, "ehlo")
+    """LMTP has no HELO. Behind XCLIENT policy (x.7.x) refuses the client, not us."""
+    if cell.state == "ehlo2" and " 5.7." in cell.fault:
+        return refused(cell)
+    return lost(cell, cell.state)
 
 
 def _helo_knows_no_identity(cell):
@@ -331,7 +333,8 @@ def _xforward_is_required(cell):
 
 
 EXCEPTIONS = (
-    (lambda c: c.state == "ehlo" and c.fault.startswith("reply=5") and c.setting.framing == "lmtp",
+    (lambda c: c.state in ("ehlo", "ehlo2") and c.setting.framing == "lmtp"
+     and c.fault.startswith(("reply=5", "reply-close=5")),
      _lhlo),
     (lambda c: c.state == "ehlo" and c.fault.startswith("reply=5") and c.setting.identity != "none",
      _helo_knows_no_identity),
