@@ -312,7 +312,7 @@ static void reset_answered(struct forward *forward, const struct smtp_reply *rep
 
 static void identity_answered(struct forward *forward, const struct smtp_reply *reply)
 {
-	if (reply->code == 250 || !forward->destination->settings->identity_required)
+	if (reply->code == 250 || !forward->link->backend->settings->identity_required)
 		return;
 	forward_alarm(forward, SMTP_CLIENT_XFORWARD, reply);
 	forward_server_lost(forward, "XFORWARD refused", SERVER_PROTOCOL);

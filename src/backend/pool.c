@@ -95,7 +95,7 @@ void pool_put(struct link **given)
 /* The server has said nothing that nobody asked for. */
 static bool is_silent(const struct link *link)
 {
-	return smtp_client_is_quiet(&link->client) && !stream_has_input(&link->stream);
+	return smtp_client_is_quiet(&link->client) && !stream_has_input_now(&link->stream);
 }
 
 /* The name of the server may have led elsewhere since. */
