@@ -3,7 +3,7 @@
  *
  * Health. Whoever talks to a server says how it went: server_note(), server_learn(). A server that
  * fails is *avoided* for SERVER_AVOIDED_MS: it comes after the others. After `health.fall` failures
- * without a success between them it is *down*, for a time that doubles from outage to outage. Then
+ * without a success between them (SERVER_DOUBTED is not counted) it is *down*, for a time that doubles from outage to outage. Then
  * it is *probing*: one connection is let through, that of a probe, or a client's where nobody probes
  * it, and its outcome decides. `health.rise` successes bring it up again, and its weight grows over
  * `health.slow_start`. Avoided and down only mean "after all others": when no other server is left
@@ -48,10 +48,11 @@ enum server_event {
 	/* Failures: */
 	SERVER_CONNECT_FAILED, /* refused, unreachable, no answer in time; TLS that does not work */
 	SERVER_BAD_GREETING,   /* no banner, a refusing one (421, 554), EHLO refused */
-	SERVER_GONE,           /* closed or reset in a dialogue; not one that was idle */
-	SERVER_STALLED,        /* no answer in time */
-	SERVER_GOODBYE,        /* 421 in a dialogue */
-	SERVER_PROTOCOL,       /* what it says makes no sense */
+	SERVER_DOUBTED, /* no greeting for a client whom a PROXY header names: a probe is to say whose it is */
+	SERVER_GONE,     /* closed or reset in a dialogue; not one that was idle */
+	SERVER_STALLED,  /* no answer in time */
+	SERVER_GOODBYE,  /* 421 in a dialogue */
+	SERVER_PROTOCOL, /* what it says makes no sense */
 };
 
 enum server_state { SERVER_UP, SERVER_DOWN, SERVER_PROBING };

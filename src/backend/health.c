@@ -29,6 +29,7 @@ static const struct {
 	[SERVER_TEMPFAILED] = { "too many temporary refusals", false, true },
 	[SERVER_CONNECT_FAILED] = { "cannot be connected to", true, false },
 	[SERVER_BAD_GREETING] = { "bad greeting", true, false },
+	[SERVER_DOUBTED] = { "bad greeting", true, false },
 	[SERVER_GONE] = { "closes connections", true, true },
 	[SERVER_STALLED] = { "does not answer in time", true, true },
 	[SERVER_GOODBYE] = { "421", true, true },
@@ -190,8 +191,12 @@ static void note_failure(struct server *server, enum server_event event, uint64_
 		put_down(server, now_ms);
 		break;
 	case SERVER_UP:
-		health->is_dialogue = events[event].is_dialogue;
 		health->avoided_until_ms = now_ms + SERVER_AVOIDED_MS;
+		if (event == SERVER_DOUBTED) {
+			want_probe(server);
+			break;
+		}
+		health->is_dialogue = events[event].is_dialogue;
 		if (++health->failures >= settings_of(server)->fall)
 			go_down(server, event, now_ms);
 		else

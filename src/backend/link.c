@@ -64,6 +64,17 @@ const char *link_step_word(const struct link *link)
 	return link->state == LINK_GREETING ? smtp_client_step_word(SMTP_CLIENT_EHLO) : "idle";
 }
 
+/* Behind a header that names the client a server may hang up on this client alone. Where probes see the
+ * greeting it is they who tell. */
+static bool may_be_the_clients(const struct link *link, enum link_fault fault)
+{
+	const struct backend_settings *settings = link->backend->settings;
+
+	return !link->is_probe && identity_is_proxy(settings) && !link->client.is_ready &&
+	       (fault == LINK_REFUSED || fault == LINK_CLOSED) &&
+	       settings->health.check != HEALTH_CHECK_CONNECT;
+}
+
 static enum server_event event_of(const struct link *link, enum link_fault fault)
 {
 	if (fault == LINK_CLIENT_REFUSED)
@@ -71,7 +82,7 @@ static enum server_event event_of(const struct link *link, enum link_fault fault
 	if (link->state == LINK_CONNECTING || link->state == LINK_HANDSHAKE)
 		return SERVER_CONNECT_FAILED;
 	if (link->state == LINK_GREETING)
-		return SERVER_BAD_GREETING;
+		return may_be_the_clients(link, fault) ? SERVER_DOUBTED : SERVER_BAD_GREETING;
 	if (fault == LINK_OUT_OF_PROTOCOL)
 		return SERVER_PROTOCOL;
 	return fault == LINK_STALLED ? SERVER_STALLED : SERVER_GONE;

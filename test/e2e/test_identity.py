@@ -142,6 +142,18 @@ def test_banner_that_refuses(identity, reply, code):
         assert codes(deliver(gatepost)) == [250]
 
 
+@pytest.mark.parametrize("fault", ["reply=421 4.7.0 too many connections from you", "reset"])
+def test_greeting_that_some_clients_do_not_get(fault):
+    """A client with more connections than the server allows it brought the server down for all."""
+    with Backend("--proxy", "v2") as backend, Edge(backend, identity="proxy-v2") as gatepost:
+        backend.wait_for("end")
+        backend.set_faults([f"banner:{fault}@4"])
+        for _ in range(4):
+            assert codes(deliver(gatepost)) == [451]
+        assert codes(deliver(gatepost)) == [250]
+        assert not gatepost.log_records("server_down")
+
+
 def test_banner_that_refuses_everybody():
     """A server that has greeted nobody, not even a probe, refuses no client: it is ill."""
     with Backend("--proxy", "v2", faults=["banner:reply=554 5.7.1 client refused"]) as backend, \
