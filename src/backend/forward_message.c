@@ -138,6 +138,8 @@ void message_go_on(struct forward *forward)
 	give_kept(forward);
 	if (forward->kept_due > 0)
 		return;
+	if (forward->is_chunked && !forward->replay.is_whole)
+		send_gathered(forward); /* had to wait for answers to others */
 	if (forward->message == MESSAGE_WHOLE)
 		send_end(forward);
 	else if (message_room(forward) > 0)
