@@ -24,6 +24,9 @@ bool pool_takes(const struct link *link);
 void pool_put(struct link **link);
 /* One to this server that is ready and silent; NULL: none. */
 struct link *pool_take(struct server *server, const struct link_port *port, void *ctx);
+/* A connection that does not come from here is about to be opened, where there is room for one: within
+ * max_connections, of which those that are kept are no part otherwise. */
+void pool_make_room(struct server *server);
 /* The program ends, or the servers change. */
 void pool_drop(struct backend *backend);
 

@@ -122,6 +122,22 @@ struct link *pool_take(struct server *server, const struct link_port *owner, voi
 	return NULL;
 }
 
+void pool_make_room(struct server *server)
+{
+	uint64_t max = server->settings->max_connections;
+	struct link *link;
+
+	if (max == 0 || server->connections < max)
+		return;
+	LIST_FOREACH(link, &server->pool, entry)
+	if (link->is_idle)
+		break;
+	if (link == NULL)
+		return;
+	leave_pool(link);
+	link_close(&link);
+}
+
 void pool_drop(struct backend *backend)
 {
 	for (size_t i = 0; i < backend->server_count; i++) {

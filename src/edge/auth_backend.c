@@ -9,6 +9,7 @@
 #include "auth/scram.h"
 #include "auth/secret.h"
 #include "backend/link_auth.h"
+#include "backend/pool.h"
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/xalloc.h"
@@ -170,6 +171,7 @@ static void try_next_server(struct auth_attempt *attempt)
 		end_later(attempt, AUTH_UNAVAILABLE);
 		return;
 	}
+	pool_make_room(server);
 	attempt->link = link_open(attempt->service->env, attempt->service->backend, server,
 		attempt->connection, attempt->connect_by_ms, &link_port, attempt);
 	attempt->link->owner_authenticates = true;

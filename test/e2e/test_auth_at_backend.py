@@ -164,6 +164,21 @@ def test_nobody_else_gets_the_connection():
         assert len({one, two, three}) == 3 and auth is None
 
 
+def test_kept_connections_make_room():
+    """The server has no more connections than it may, those that are kept for others included."""
+    with store() as backend:
+        server = {"address": f"127.0.0.1:{backend.port}", "max_connections": 1}
+        with edge(backend, mta={"servers": [server], "reuse": {"mode": "safe"}}) as gatepost:
+            with session(gatepost) as client:
+                assert client.message(SENDER, ["b@example.com"]).code == 250
+                client.quit()
+            wait_until(lambda: gatepost.connections() == 1)
+            with session(gatepost) as client:
+                assert auth_plain(client, NAME, PASSWORD).code == 235
+                wait_until(lambda: gatepost.connections() == 2)
+                assert client.message(SENDER, ["b@example.com"]).code == 250
+
+
 def test_mail_before_auth_goes_elsewhere():
     with store() as backend:
         with edge(backend) as gatepost, session(gatepost) as client:
