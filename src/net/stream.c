@@ -429,8 +429,11 @@ void stream_read_stop(struct stream *stream)
 /* The last read left nothing, and the loop, which has watched since, has not seen anything come. */
 static bool is_known_dry(const struct stream *stream)
 {
-	return stream->tls == NULL && stream->is_dry && ev_is_active(&stream->reader) &&
-	       !ev_is_pending(&stream->reader);
+	/* The macros of libev only look, but know no const. */
+	ev_io *reader = (ev_io *)(uintptr_t)&stream->reader;
+
+	return stream->tls == NULL && stream->is_dry && ev_is_active(reader) &&
+	       !ev_is_pending(reader);
 }
 
 bool stream_has_more(const struct stream *stream)
