@@ -85,9 +85,6 @@ void smtp_client_init(struct smtp_client *client, struct str hello,
 	const struct smtp_client_port *port, void *ctx);
 void smtp_client_free(struct smtp_client *client);
 
-/* Hands it to another owner; only with smtp_client_pending() == 0. */
-void smtp_client_owner(struct smtp_client *client, const struct smtp_client_port *port, void *ctx);
-
 /* Bytes from the server; returns how many were taken (complete replies). Bytes that cannot become
  * a reply break the dialogue. The owner's input buffer must hold SMTP_CLIENT_INPUT_MAX. */
 #define SMTP_CLIENT_INPUT_MAX (SMTP_REPLY_LINE_MAX * 16)

@@ -43,13 +43,6 @@ void smtp_client_free(struct smtp_client *client)
 	client->is_broken = true;
 }
 
-void smtp_client_owner(struct smtp_client *client, const struct smtp_client_port *port, void *ctx)
-{
-	ASSERT(client->count == 0);
-	client->port = port;
-	client->ctx = ctx;
-}
-
 /* ---- What is under way ---------------------------------------------------------------------- */
 
 unsigned smtp_client_pending(const struct smtp_client *client)

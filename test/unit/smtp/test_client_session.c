@@ -149,7 +149,7 @@ static void test_auth_out_of_step(void **state)
 	talk_close(&talk);
 }
 
-/* ---- Kept, and handed on ------------------------------------------------------------------ */
+/* ---- Kept -------------------------------------------------------------------------------- */
 
 static void test_quiet(void **state)
 {
@@ -183,52 +183,6 @@ static void test_refused_is_not_quiet(void **state)
 	talk_open(&talk, false);
 	talk_hear(&talk, STR("554 no\r\n"));
 	assert_false(smtp_client_is_quiet(&talk.client));
-	talk_close(&talk);
-}
-
-static void count_answer(void *ctx, enum smtp_client_step step, const struct smtp_reply *reply)
-{
-	int *answers = ctx;
-
-	assert_int_equal(step, SMTP_CLIENT_RSET);
-	assert_int_equal(reply->code, 250);
-	(*answers)++;
-}
-
-static void count_broken(void *ctx, const char *why, const struct smtp_reply *reply)
-{
-	int *answers = ctx;
-
-	(void)why;
-	(void)reply;
-	*answers += 100;
-}
-
-static void count_send(void *ctx, struct str bytes)
-{
-	int *answers = ctx;
-
-	*answers += (int)bytes.n;
-}
-
-static void test_another_owner(void **state)
-{
-	static const struct smtp_client_port other = { count_send, count_answer, count_broken };
-	struct talk talk;
-	int answers = 0;
-
-	(void)state;
-	talk_open(&talk, false);
-	talk_greet(&talk, STR(SERVER_EHLO));
-	smtp_client_owner(&talk.client, &other, &answers);
-	smtp_client_rset(&talk.client);
-	assert_int_equal(answers, 6);
-	talk_hear(&talk, STR("250 Ok\r\n"));
-	assert_int_equal(answers, 7);
-	talk_hear(&talk, STR("421 bye\r\n"));
-	assert_int_equal(answers, 107);
-	talk_assert(&talk.sent, "");
-	talk_assert(&talk.told, "");
 	talk_close(&talk);
 }
 
@@ -297,18 +251,11 @@ static void auth_too_long(struct talk *talk)
 	smtp_client_auth(&talk->client, str_make(line, sizeof(line)));
 }
 
-static void handed_on_while_waiting(struct talk *talk)
-{
-	talk_mail(talk);
-	smtp_client_owner(&talk->client, talk->client.port, talk);
-}
-
 static void test_asserts(void **state)
 {
 	static void (*const bugs[])(struct talk * talk) = { send_too_much, dot_while_waiting,
 		send_before_greeting, starttls_while_waiting, starttls_before_greeting,
-		hello_again_while_waiting, auth_while_waiting, auth_in_two_lines, auth_too_long,
-		handed_on_while_waiting };
+		hello_again_while_waiting, auth_while_waiting, auth_in_two_lines, auth_too_long };
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bugs) / sizeof(bugs[0]); i++)
@@ -327,7 +274,6 @@ int main(void)
 		cmocka_unit_test(test_auth_out_of_step),
 		cmocka_unit_test(test_quiet),
 		cmocka_unit_test(test_refused_is_not_quiet),
-		cmocka_unit_test(test_another_owner),
 		cmocka_unit_test(test_asserts),
 	};
 
