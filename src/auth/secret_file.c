@@ -8,6 +8,7 @@
 
 #include "auth/secret.h"
 #include "base/assert.h"
+#include "base/file_state.h"
 #include "base/log.h"
 
 /* A password, a line end of either kind, and one byte that is too many. */
@@ -89,21 +90,6 @@ static int read_password(struct secret_file *file, struct err *err)
 	return rc < 0 ? err_prefix(err, "%s", file->path) : 0;
 }
 
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
-}
-
-/* The state is that from before the reading: what is written meanwhile is seen the next time. */
-static struct stat look(const char *path)
-{
-	struct stat now = { 0 };
-
-	(void)stat(path, &now);
-	return now;
-}
-
 static void notice_readers(const struct secret_file *file)
 {
 	struct err detail;
@@ -116,7 +102,7 @@ static void notice_readers(const struct secret_file *file)
 
 int secret_file_open(struct secret_file *file, struct err *err)
 {
-	file->state = look(file->path);
+	file->state = file_state_look(file->path);
 	file->is_open = read_password(file, err) == 0;
 	if (!file->is_open)
 		return -1;
@@ -136,8 +122,8 @@ bool secret_file_refresh(struct secret_file *file, bool always)
 
 	if (!file->is_open)
 		return false;
-	struct stat now = look(file->path);
-	if (is_same_file(&now, &file->state) && !always)
+	struct stat now = file_state_look(file->path);
+	if (file_state_is_same(&now, &file->state) && !always)
 		return false;
 	file->state = now;
 	if (read_password(file, &err) < 0) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/file_state.h"
 #include "base/log.h"
 #include "base/xalloc.h"
 
@@ -75,25 +76,9 @@ static struct map *read_map(const struct map_file *file, struct err *err)
 	return map;
 }
 
-/* The change time, as the mending of an owner or of permissions must be seen, too. */
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
-
-/* The state is that from before the reading: what is written meanwhile is seen the next time. */
-static struct stat look(const char *path)
-{
-	struct stat now = { 0 };
-
-	(void)stat(path, &now);
-	return now;
-}
-
 int map_file_open(struct map_file *file, struct err *err)
 {
-	file->state = look(file->path);
+	file->state = file_state_look(file->path);
 	file->map = read_map(file, err);
 	return file->map ? 0 : -1;
 }
@@ -109,8 +94,8 @@ bool map_file_refresh(struct map_file *file, bool always)
 
 	if (file->map == NULL)
 		return false;
-	struct stat now = look(file->path);
-	if (is_same_file(&now, &file->state) && !always)
+	struct stat now = file_state_look(file->path);
+	if (file_state_is_same(&now, &file->state) && !always)
 		return false;
 	file->state = now;
 	struct map *fresh = read_map(file, &err);

@@ -3,15 +3,9 @@
 #include "auth/dovecot.h"
 #include "auth/users.h"
 #include "base/assert.h"
+#include "base/file_state.h"
 #include "base/log.h"
 #include "edge/auth_backend.h"
-
-/* The change time, as the mending of an owner or of permissions must be seen, too. */
-static bool is_same_file(const struct stat *a, const struct stat *b)
-{
-	return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
-	       a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
-}
 
 static struct auth_service *ask_backend(
 	const struct edge *edge, const struct auth_settings *settings)
@@ -27,7 +21,7 @@ int auth_slot_open(struct auth_slot *slot, const struct edge *edge, struct str n
 {
 	*slot = (struct auth_slot){ .name = name, .settings = settings };
 	if (settings->users.n > 0) {
-		(void)stat(settings->users.p, &slot->users);
+		slot->users = file_state_look(settings->users.p);
 		slot->service = auth_users_new(edge->loop, settings->users.p, err);
 	} else if (settings->sasl.n > 0) {
 		slot->service =
@@ -49,13 +43,12 @@ void auth_slot_close(struct auth_slot *slot)
 
 void auth_slot_refresh(struct auth_slot *slot, bool always)
 {
-	struct stat now = { 0 };
 	struct err err = { "" };
 
 	if (slot->service == NULL || slot->settings->users.n == 0)
 		return;
-	(void)stat(slot->settings->users.p, &now);
-	if (is_same_file(&now, &slot->users) && !always)
+	struct stat now = file_state_look(slot->settings->users.p);
+	if (file_state_is_same(&now, &slot->users) && !always)
 		return;
 	slot->users = now;
 	if (auth_users_reload(slot->service, &err) < 0)

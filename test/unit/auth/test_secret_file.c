@@ -149,6 +149,9 @@ static void test_changes(void **state)
 	put(STR("two\n"));
 	assert_true(secret_file_refresh(&file, false));
 	assert_true(str_eq(secret_file_password(&file), STR("two")));
+	/* Permissions that were mended are a change, too: the file could not be read before. */
+	assert_int_equal(chmod(path, 0640), 0);
+	assert_true(secret_file_refresh(&file, false));
 	secret_file_close(&file);
 }
 
