@@ -11,6 +11,7 @@ import concurrent.futures
 import contextlib
 import os
 import random
+import threading
 import time
 
 from backend import Backend
@@ -22,8 +23,9 @@ SECONDS = float(os.environ.get("GATEPOST_CHAOS_SECONDS", "10"))
 SEED = int(os.environ.get("GATEPOST_CHAOS_SEED", time.time_ns() % 1000000))
 HINT = f"GATEPOST_CHAOS_SEED={SEED}"
 WORKERS = 8
-# No session takes so long, whatever happens: some deadlines one after the other.
-SESSION_MAX = 25
+# No session takes so long, whatever happens: some deadlines one after the other, on a busy machine.
+SESSION_MAX = 60
+PATIENCE = 60  # seconds for what takes one, where nobody else is busy
 HEADER = b"Subject: shared\r\n\r\n"
 
 
@@ -79,11 +81,11 @@ class Sender:
                     self.open.remove(sender)
             client.quit()
 
-    def run(self, until, last):
-        """New messages until then, and what is left of them until `last`."""
-        while time.monotonic() < until or self.open:
+    def run(self, is_over, last):
+        """New messages until it is over, and what is left of them until `last`."""
+        while not is_over.is_set() or self.open:
             assert time.monotonic() < last, f"never accepted: {self.open}"
-            while time.monotonic() < until and len(self.open) < 3:
+            while not is_over.is_set() and len(self.open) < 3:
                 self.count += 1
                 self.open.append(f"{self.name}-{self.count}@example.net")
             start = time.monotonic()
@@ -94,11 +96,13 @@ class Sender:
             self.slowest = max(self.slowest, time.monotonic() - start)
 
 
-def kill_in_turn(servers, until):
-    """Each second one of them, by kill -9 and by SIGTERM; it is back a moment later. Returns how often."""
+def kill_in_turn(servers, until, is_enough):
+    """Each second one of them, by kill -9 and by SIGTERM; it is back a moment later. Until then, and until
+    there was enough of all."""
     chance = random.Random(f"{SEED}-killer")
     count = 0
-    while time.monotonic() < until:
+    while time.monotonic() < until or count < SECONDS / 2 or not is_enough():
+        assert time.monotonic() < until + PATIENCE, HINT
         victim = servers[count % len(servers)]
         if count % 2:
             victim.stop()
@@ -107,8 +111,7 @@ def kill_in_turn(servers, until):
         time.sleep(chance.choice([0, 0.1, 0.5]))
         victim.start()
         count += 1
-        time.sleep(max(0.0, chance.uniform(0.3, 0.7)))
-    return count
+        time.sleep(chance.uniform(0.3, 0.7))
 
 
 def config(servers, number):
@@ -171,23 +174,29 @@ def test_servers_that_die_every_second():
             gateposts[0].address,
             backend=["balance roundrobin", f"server other {other} send-proxy-v2"]))
         senders = [Sender(haproxy.address, number) for number in range(WORKERS)]
-        until = time.monotonic() + SECONDS
+        until, is_over = time.monotonic() + SECONDS, threading.Event()
+
+        def is_enough():
+            """Both were used, and servers failed."""
+            return sum(len(sender.heard) for sender in senders) > 5 * SECONDS and all(
+                len(gatepost.log_records("transaction", outcome="accepted")) > SECONDS
+                and gatepost.log_records("backend_failed") for gatepost in gateposts)
+
         with concurrent.futures.ThreadPoolExecutor(WORKERS) as pool:
-            running = [pool.submit(sender.run, until, until + 60) for sender in senders]
-            # Not in a thread: a server ends together with the one that started it.
-            assert kill_in_turn(servers, until) >= SECONDS / 2
+            running = [pool.submit(sender.run, is_over, until + 2 * PATIENCE) for sender in senders]
+            try:
+                # Not in a thread: a server ends together with the one that started it.
+                kill_in_turn(servers, until, is_enough)
+            finally:
+                is_over.set()
             for one in running:
                 one.result()
         for gatepost, baseline in zip(gateposts, baselines):
             for server in servers:
                 server.drop_connections()
-            gatepost.wait_idle()
-            gatepost.wait_fds(baseline)
+            gatepost.wait_idle(PATIENCE)
+            gatepost.wait_fds(baseline, PATIENCE)
         committed = check_books(senders, servers, gateposts)
         assert max(sender.slowest for sender in senders) < SESSION_MAX, HINT
-        # Nothing was lost, and all of this has happened: both were used, servers failed.
+        # Nothing was lost.
         assert all(committed[one] for sender in senders for one in sender.heard), HINT
-        assert sum(len(sender.heard) for sender in senders) > 5 * SECONDS, HINT
-        for gatepost in gateposts:
-            assert len(gatepost.log_records("transaction", outcome="accepted")) > SECONDS, HINT
-            assert gatepost.log_records("backend_failed"), HINT
