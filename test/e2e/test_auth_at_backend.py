@@ -9,7 +9,8 @@ from auth import (auth_login, auth_plain, auth_scram, encode, oauthbearer, plain
 from backend import Backend
 from client import Client, proxy_v1
 from dovecot import Dovecot
-from gatepost import free_port, merge
+from gatepost import merge
+from ports import keep_port
 from postfix import Postfix
 from test_auth import (DELAY_SECONDS, ELSEWHERE, MX, SECRETS, SENDER, WRONG, Gatepost, configured,
                        latest, leftovers, listener, offered, session, wait_until)
@@ -311,7 +312,7 @@ def test_no_server():
     """Never seen: not available. Seen once: offered, and not available."""
     with Gatepost(configured(
             listener("mx", backend="mta", allow_plaintext=["127.0.0.0/8"]),
-            backends=[{"name": "mta", "servers": f"127.0.0.1:{free_port()}",
+            backends=[{"name": "mta", "servers": f"127.0.0.1:{keep_port()}",
                        "auth": {"allow_plaintext": True}}])) as gatepost:
         with session(gatepost) as client:
             assert offered(client) == []

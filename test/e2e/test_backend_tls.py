@@ -7,7 +7,8 @@ import ssl
 
 import pytest
 from client import Client
-from gatepost import Gatepost, free_port
+from gatepost import Gatepost
+from ports import keep_port
 from postfix import Postfix
 from tls import Authority, fingerprint, starttls, trusting
 from tlsbackend import TlsBackend
@@ -440,7 +441,7 @@ def test_tls_on_both_sides(pairs, authority):
 
 @pytest.fixture(scope="module")
 def postfix(pairs):
-    port, strict = free_port(), free_port()
+    port, strict = keep_port(), keep_port()
     further = [f"smtpd_tls_cert_file = {pairs['good'].certificate}",
                f"smtpd_tls_key_file = {pairs['good'].key}", "smtpd_tls_security_level = may",
                "smtpd_tls_received_header = yes", "smtpd_tls_loglevel = 1"]

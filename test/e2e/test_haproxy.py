@@ -11,6 +11,7 @@ from backend import Backend
 from client import Client, proxy_v1
 from gatepost import Gatepost
 from haproxy import Certificates, HAProxy, client_context
+from ports import keep_port
 
 CLIENT = "127.0.0.9"  # where clients come from; HAProxy itself comes from 127.0.0.1
 TRUSTED = ["127.0.0.1", "::1"]
@@ -323,12 +324,11 @@ def test_health_checks_do_not_count_against_clients():
 
 
 def test_haproxy_sees_gatepost_go_and_come_back():
-    with chain("send-proxy-v2 check inter 100ms rise 1 fall 1", backend=SMTPCHK) as all_:
+    with chain("send-proxy-v2 check inter 100ms rise 1 fall 1", backend=SMTPCHK,
+               listener={"bind": [f"127.0.0.1:{keep_port()}"]}) as all_:
         all_.haproxy.wait_checked("UP")
-        port = all_.gatepost.port()
         all_.gatepost.stop()
         all_.haproxy.wait_checked("DOWN")
-        all_.gatepost.config["listeners"][0]["bind"] = [f"127.0.0.1:{port}"]
         all_.gatepost.start()
         all_.haproxy.wait_checked("UP")
         with Client(all_.haproxy.address, source=CLIENT) as client:

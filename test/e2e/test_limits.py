@@ -9,6 +9,7 @@ import pytest
 from backend import Backend
 from client import Client, proxy_v1
 from gatepost import FLAT, Gatepost
+from ports import keep_port
 
 KB = 1024
 
@@ -136,14 +137,9 @@ def test_received_lines(backend):
 
 def test_loop_ends():
     """The backend is ourselves: found out before the first hop, however many there could be."""
-    with Backend() as backend, Gatepost({"limits": {"received": 8}}, backend=backend) as first:
-        # Its listener is known only when it runs; it is started anew with itself as the server.
-        first.stop()
-        first.config["listeners"][0]["bind"] = [f"127.0.0.1:{first.address[1]}"]
-        first.config["backends"][0]["servers"] = [f"127.0.0.1:{first.address[1]}"]
-        first.config["timeouts"]["backend_greeting"] = "3s"
-        first.log_file.unlink()
-        first.start()
+    own = f"127.0.0.1:{keep_port()}"
+    config = {"limits": {"received": 8}, "timeouts": {"backend_greeting": "3s"}}
+    with Gatepost(config, backend=own, listener={"bind": [own]}) as first:
         with Client(first.address, timeout=30) as client:
             client.hello()
             client.command("MAIL FROM:<a@example.net>", 250)

@@ -1,12 +1,11 @@
 """The servers of a backend: weights, backups, limits with a queue, names, unix sockets, health."""
 
-import socket
-
 import pytest
 from backend import Backend
 from client import Client
 from dns import NameServer
 from gatepost import NOWHERE, Gatepost
+from ports import keep_port, leave_port
 
 TIMEOUTS = {"backend_connect": "600ms", "backend_greeting": "600ms", "backend_command": "600ms"}
 
@@ -196,22 +195,24 @@ def test_no_queue():
 
 # ---- Names
 
-def two_at_one_port():
-    """Backends at 127.0.0.1 and 127.0.0.2, with the same port."""
-    first = Backend().start()
+def port_of_two(tries=20):
+    """One that is free at 127.0.0.1 and at 127.0.0.2."""
+    port = keep_port()
     try:
-        return first, Backend(host="127.0.0.2", port=first.port).start()
-    except RuntimeError:
-        first.__exit__()
-        pytest.skip("the port is not free at 127.0.0.2")
+        return keep_port("127.0.0.2", port)
+    except OSError:
+        leave_port(port)
+        if tries == 1:
+            raise
+        return port_of_two(tries - 1)
 
 
 @pytest.fixture(name="pair")
 def fixture_pair():
-    pair = two_at_one_port()
-    yield pair
-    for backend in pair:
-        backend.__exit__()
+    """Backends at both, with the same port."""
+    port = port_of_two()
+    with Backend(port=port) as first, Backend(host="127.0.0.2", port=port) as second:
+        yield first, second
 
 
 def test_name_leads_elsewhere_later(pair):
@@ -272,9 +273,7 @@ def test_name_of_the_hosts_file():
 
 def test_name_that_leads_to_ourselves(pair):
     first, _ = pair
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = keep_port()
     with NameServer({}, {"mta.test": ["127.0.0.3"]}, ttl=1) as dns:
         settings = config([f"mta.test:{port}"], dns={"servers": [dns.address]})
         with Gatepost(settings, listener={"bind": [f"127.0.0.1:{port}"]}) as gatepost:

@@ -17,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 
+from ports import keep_port, leave_port
+
 
 def program():
     """Where smtp-backend is: $SMTP_BACKEND, or below $GATEPOST_BUILD."""
@@ -55,6 +57,7 @@ class Backend:
             ("--allow-die", allow_die), ("--lmtp", lmtp), ("--auth-required", auth_required))
             if is_set]
         self._directory = None
+        self._has_port = False
         self._lines = []
         self._arrived = threading.Condition()
 
@@ -65,6 +68,9 @@ class Backend:
 
     def __exit__(self, *exception):
         self.stop()
+        if self._has_port:
+            leave_port(self.port, self.host)
+            self._has_port = False
         if self._directory:
             self._directory.cleanup()
             self._directory = None
@@ -74,6 +80,9 @@ class Backend:
         if not self._directory:
             self._directory = tempfile.TemporaryDirectory(prefix="smtp-backend-")
             self._write_faults()
+        if not self.path and not self._has_port:
+            self.port = keep_port(self.host, self.port)
+            self._has_port = True
         self._mend_record()
         self._lines = []
         name = f"[{self.host}]" if ":" in self.host else self.host
@@ -89,8 +98,6 @@ class Backend:
         if len(self.addresses) < wanted:
             raise RuntimeError(f"smtp-backend did not start (exit code {self.process.poll()})")
         self.address = self.addresses[0]
-        if not self.path:
-            self.port = int(self.address.rpartition(":")[2])
         return self
 
     def stop(self):

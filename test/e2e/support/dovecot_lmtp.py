@@ -8,7 +8,7 @@ users: local parts of example.com, each with the KB that its mailbox may hold, o
 """
 
 from dovecot import Dovecot
-from gatepost import free_port
+from ports import keep_port
 from postfix import _run
 
 CONFIG = """\
@@ -56,7 +56,7 @@ class DovecotLmtp(Dovecot):
     """tempfail: whether a mailbox that is full is a refusal for now."""
 
     def __init__(self, users, tempfail=False):
-        self.port = free_port()
+        self.port = keep_port()
         self._tempfail = "yes" if tempfail else "no"
         super().__init__(users)
 

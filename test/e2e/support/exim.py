@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gatepost import free_port
+from ports import keep_port
 
 # "keep_environment" is for the copies of itself that Exim runs.
 CONFIGURATION = """\
@@ -88,8 +88,8 @@ class Exim:
     """further: lines for the main part of the configuration."""
 
     def __init__(self, further=()):
-        self.port = free_port()
-        self.proxy_port = free_port()
+        self.port = keep_port()
+        self.proxy_port = keep_port()
         self.directory = Path(tempfile.mkdtemp(prefix="exim-"))
         self._further = list(further)
         self._process = None

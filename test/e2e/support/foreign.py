@@ -15,6 +15,8 @@ import threading
 import time
 from pathlib import Path
 
+from ports import keep_port
+
 PROGRAM = """
 const { SMTPServer } = require(process.argv[2] + "/node_modules/smtp-server");
 const { refuse, closeAfter, how, port, options } = JSON.parse(process.argv[3]);
@@ -60,7 +62,7 @@ const server = new SMTPServer({
   onAuth(auth, session, callback) { callback(null, { user: auth.username }); },
 });
 server.on("error", () => {});
-server.listen(port, "127.0.0.1", () => tell({ port: server.server.address().port }));
+server.listen(port, "127.0.0.1", () => tell({ port }));
 """
 
 
@@ -75,7 +77,7 @@ class Foreign:
     connection; how: "close" or "reset". Other options are smtp-server's."""
 
     def __init__(self, refuse=None, close_after=0, how="close", **options):
-        self.port = 0
+        self.port = keep_port()
         self._settings = {"refuse": refuse or {}, "closeAfter": close_after, "how": how,
                           "options": options}
         self._directory = tempfile.TemporaryDirectory(prefix="foreign-")
@@ -91,7 +93,6 @@ class Foreign:
         self._directory.cleanup()
 
     def start(self):
-        """On the port of before, if there was one."""
         program = Path(self._directory.name) / "server.js"
         program.write_text(PROGRAM)
         before = len(self._events)
@@ -101,7 +102,6 @@ class Foreign:
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         threading.Thread(target=self._read, args=[self._process.stdout], daemon=True).start()
         self._wait(lambda: len(self._events) > before)
-        self.port = self._events[before]["port"]
         return self
 
     def stop(self):

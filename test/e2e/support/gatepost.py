@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ports import keep_port
+
 # For tests that look at memory: AddressSanitizer keeps what is freed, by default up to 256 MB.
 FLAT = {"ASAN_OPTIONS": "quarantine_size_mb=0:thread_local_quarantine_size_kb=0"}
 # Nothing listens there.
@@ -57,14 +59,6 @@ def merge(base, over):
         if value is not None:
             merged[key] = merge(base.get(key), value)
     return merged
-
-
-def free_port(host="127.0.0.1"):
-    """A port that is free now. Where possible let the program bind port 0 instead."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
 
 
 def _address(server):
@@ -277,13 +271,13 @@ class Gatepost:
         return log.get("format") == "json" and log.get("level") in ("debug", "info")
 
     def _choose_ports(self):
-        """A log that does not tell where the program listens: ports that are free now."""
+        """A log that does not tell where the program listens: ports of ours."""
         for listener in self.config["listeners"]:
             chosen = []
             for address in listener["bind"]:
                 host, _, port = address.rpartition(":")
                 host = host.strip("[]")
-                chosen.append((host, free_port(host) if port == "0" else int(port)))
+                chosen.append((host, keep_port(host) if port == "0" else int(port)))
             listener["bind"] = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                                 for host, port in chosen]
             self._ports[listener["name"]] = chosen

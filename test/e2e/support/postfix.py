@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from gatepost import free_port
+from ports import keep_port
 
 MAIN = """\
 compatibility_level = 3.6
@@ -101,9 +101,9 @@ class Postfix:
     blanks; it logs as postfix/<name>."""
 
     def __init__(self, users=("bob",), further=(), services=(), listeners=None):
-        self.port = free_port()
-        self.proxy_port = free_port()
-        self.ports = {name: free_port() for name in listeners or {}}
+        self.port = keep_port()
+        self.proxy_port = keep_port()
+        self.ports = {name: keep_port() for name in listeners or {}}
         self._listeners = dict(listeners or {})
         self.directory = Path(tempfile.mkdtemp(prefix="postfix-"))
         self._users = list(users)
