@@ -49,6 +49,12 @@ struct stream_events {
 	 */
 	void (*failed)(void *ctx, const struct err *err);
 	/*
+	 * While reading was paused the peer has closed its side, and everything that it sent before
+	 * was offered and taken. Once a pause; `eof` follows if reading is started after it. NULL
+	 * where nothing pauses.
+	 */
+	void (*left)(void *ctx);
+	/*
 	 * Output that had filled the buffer beyond half, or was refused, is below a quarter of it.
 	 * May be NULL.
 	 */
@@ -68,6 +74,7 @@ struct stream {
 	ev_io reader, writer;
 	struct task input_task, flush_task;
 	struct buf in, out;
+	bool is_paused; /* not reading, and a peer that leaves is told */
 	bool wants_input, saw_eof, told_eof, has_failed, is_offering, wants_drained;
 	bool is_offer_due;     /* kept input waits for input_task */
 	bool was_refused;      /* the kept input was offered again without anything being taken */
@@ -108,6 +115,13 @@ bool stream_is_open(const struct stream *stream);
  */
 void stream_read_start(struct stream *stream);
 void stream_read_stop(struct stream *stream);
+
+/*
+ * Stops reading as well, but a peer that leaves meanwhile is told, by `left` or `failed`: when something
+ * arrives, the kernel is asked once whether it is the end. Not told: an end with input in front of
+ * it that was not taken.
+ */
+void stream_read_pause(struct stream *stream);
 
 /*
  * Input that has arrived but was not taken: kept, or still in the kernel. What is in the kernel is

@@ -223,6 +223,10 @@ size_t smtp_server_feed(struct smtp_server *server, struct str bytes);
 /* May smtp_server_feed() take bytes now? */
 bool smtp_server_wants_input(const struct smtp_server *server);
 
+/* Is it our turn, and the client's to go on behind it? Then one that leaves now has no use for what is
+ * waited for: tell smtp_server_eof(). Behind a whole message it has. */
+bool smtp_server_minds_leaving(const struct smtp_server *server);
+
 /* The plan's answer. `holds`: the step wants a refusal kept until RCPT. */
 void smtp_server_verdict(struct smtp_server *server, struct verdict verdict, bool holds);
 

@@ -383,6 +383,8 @@ void session_sync_reading(struct session *session)
 		return;
 	if (smtp_server_wants_input(&session->server) && !on_output_is_full(session))
 		stream_read_start(&session->stream);
+	else if (smtp_server_minds_leaving(&session->server))
+		stream_read_pause(&session->stream);
 	else
 		stream_read_stop(&session->stream);
 }
@@ -772,6 +774,15 @@ static void on_failed(void *ctx, const struct err *err)
 	session_over(session);
 }
 
+/* What is waited for holds places in queues, connections to servers, and attempts of AUTH. */
+static void on_left(void *ctx)
+{
+	struct session *session = ctx;
+
+	if (session->phase == PHASE_DIALOGUE)
+		smtp_server_eof(&session->server, false);
+}
+
 static void on_drained(void *ctx)
 {
 	session_sync_reading(ctx);
@@ -781,6 +792,7 @@ static const struct stream_events stream_events = {
 	.input = on_input,
 	.eof = on_eof,
 	.failed = on_failed,
+	.left = on_left,
 	.drained = on_drained,
 };
 

@@ -56,11 +56,11 @@ static ssize_t plain_send(struct stream *stream, struct str first, struct str se
 	return n;
 }
 
-static bool plain_peek(const struct stream *stream)
+static ssize_t plain_peek(const struct stream *stream)
 {
 	char byte;
 
-	return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+	return recv(stream->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 }
 
 static void plain_finish(struct stream *stream)
@@ -291,6 +291,31 @@ static void ignore_input(struct stream *stream)
 	ev_io_stop(loop_ev(stream->loop), &stream->reader);
 }
 
+/* Whose last words were not heard yet has not left: they may be the end of a batch, whose answers
+ * are waited for. */
+static void tell_left(struct stream *stream)
+{
+	if (!stream->is_paused || buf_used(&stream->in) > 0)
+		return;
+	stream->is_paused = false;
+	stream->events->left(stream->ctx);
+}
+
+/* What has arrived in the pause: input, which waits; the end; or nothing that counts (of TLS). */
+static void look_in_pause(struct stream *stream)
+{
+	ssize_t n = stream->transport->peek(stream);
+
+	watch_unsent(stream);
+	if (stream_is_full(n))
+		return;
+	ignore_input(stream);
+	if (n < 0)
+		fail(stream, errno);
+	else if (n == 0)
+		tell_left(stream);
+}
+
 static void read_once(struct stream *stream)
 {
 	char *scratch = loop_scratch(stream->loop);
@@ -381,6 +406,8 @@ static void tell(void *ctx)
 	read_ready(stream);
 	if (stream->fd >= 0 && !stream->has_failed)
 		tell_eof(stream);
+	if (stream->fd >= 0 && stream->saw_eof && !stream->told_eof)
+		tell_left(stream);
 }
 
 static void on_readable(struct ev_loop *ev, ev_io *watcher, int revents)
@@ -391,6 +418,10 @@ static void on_readable(struct ev_loop *ev, ev_io *watcher, int revents)
 	(void)revents;
 	if (stream->is_handshaking) {
 		shake_hands(stream);
+		return;
+	}
+	if (stream->is_paused) {
+		look_in_pause(stream);
 		return;
 	}
 	if (!stream->wants_input) {
@@ -408,7 +439,7 @@ void stream_read_start(struct stream *stream)
 	if (stream->fd < 0 || stream->has_failed)
 		return;
 	stream->wants_input = true;
-	stream->is_input_ignored = false;
+	stream->is_input_ignored = stream->is_paused = false;
 	if (is_new)
 		watch_input(stream);
 	/* Inside `input` the rest is not known yet; if there is none the task finds nothing. */
@@ -421,9 +452,16 @@ void stream_read_start(struct stream *stream)
 
 void stream_read_stop(struct stream *stream)
 {
-	stream->wants_input = false;
+	stream->wants_input = stream->is_paused = false;
 	if (stream->fd >= 0 && stream->error != 0)
 		fail(stream, stream->error);
+}
+
+void stream_read_pause(struct stream *stream)
+{
+	ASSERT(stream->events->left != NULL);
+	stream_read_stop(stream);
+	stream->is_paused = stream->fd >= 0 && !stream->has_failed;
 }
 
 /* The last read left nothing, and the loop, which has watched since, has not seen anything come. */
@@ -438,12 +476,13 @@ static bool is_known_dry(const struct stream *stream)
 
 bool stream_has_more(const struct stream *stream)
 {
-	return stream->fd >= 0 && !is_known_dry(stream) && stream->transport->peek(stream);
+	return stream->fd >= 0 && !is_known_dry(stream) && stream->transport->peek(stream) > 0;
 }
 
 bool stream_has_input_now(const struct stream *stream)
 {
-	return buf_used(&stream->in) > 0 || (stream->fd >= 0 && stream->transport->peek(stream));
+	return buf_used(&stream->in) > 0 ||
+	       (stream->fd >= 0 && stream->transport->peek(stream) > 0);
 }
 
 bool stream_has_input(const struct stream *stream)
@@ -620,7 +659,8 @@ void stream_start_tls(struct stream *stream, struct tls_context *context,
 	if (stream->fd < 0)
 		return;
 	ASSERT(stream->tls == NULL && !stream->is_finished);
-	stream->wants_input = stream->is_offer_due = stream->was_refused = false;
+	stream->wants_input = stream->is_paused = stream->is_offer_due = stream->was_refused =
+		false;
 	stream->is_handshaking = true;
 	stream->tls = stream_tls_new(stream, context, done, ctx);
 	stream->transport = &stream_tls;
@@ -690,7 +730,7 @@ void stream_close(struct stream *stream, bool reset)
 	task_cancel(&stream->flush_task, stream->loop);
 	stream->transport->close(stream, reset);
 	stream->fd = -1;
-	stream->wants_input = false;
+	stream->wants_input = stream->is_paused = false;
 	buf_free(&stream->out);
 	if (!stream->is_offering)
 		buf_free(&stream->in);

@@ -14,8 +14,8 @@ struct stream_transport {
 	ssize_t (*read)(struct stream *stream, char *out, size_t size);
 	/* Two pieces in one call; the second may be empty. */
 	ssize_t (*send)(struct stream *stream, struct str first, struct str second);
-	/* Has input arrived that would be offered? */
-	bool (*peek)(const struct stream *stream);
+	/* What a read would say, without taking anything: above 0, there is input. */
+	ssize_t (*peek)(const struct stream *stream);
 	/* The peer sees the end of what was sent. May be called again when not all was sent. */
 	void (*finish)(struct stream *stream);
 	void (*close)(struct stream *stream, bool reset);

@@ -310,11 +310,9 @@ static bool peek_once(struct stream_tls *tls)
 
 /* Reads as far as the first byte of data: tickets and the like are not input. What was left over
  * may be the beginning of a record, the rest of which is in the socket. */
-static bool tls_peek(const struct stream *stream)
+static bool has_data(struct stream_tls *tls)
 {
-	struct stream_tls *tls = stream->tls;
-
-	if (stream->is_handshaking || tls->problem != NULL || tls->saw_close_notify)
+	if (tls->problem != NULL || tls->saw_close_notify)
 		return false;
 	if (SSL_pending(tls->ssl) > 0)
 		return true;
@@ -324,6 +322,14 @@ static bool tls_peek(const struct stream *stream)
 	if (stream_tls_is_ready(tls))
 		task_defer(&tls->stream->input_task, tls->stream->loop);
 	return is_there;
+}
+
+static ssize_t tls_peek(const struct stream *stream)
+{
+	errno = EAGAIN;
+	if (stream->is_handshaking)
+		return -1;
+	return has_data(stream->tls) ? 1 : end_of_input(stream->tls);
 }
 
 bool stream_tls_is_ready(const struct stream_tls *tls)

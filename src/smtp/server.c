@@ -634,6 +634,12 @@ bool smtp_server_wants_input(const struct smtp_server *server)
 	       server->state != SMTP_STATE_CLOSING;
 }
 
+bool smtp_server_minds_leaving(const struct smtp_server *server)
+{
+	return server->waiting != SMTP_WAITING_NOTHING && server->state != SMTP_STATE_BODY &&
+	       server->state != SMTP_STATE_CLOSING;
+}
+
 size_t smtp_server_feed(struct smtp_server *server, struct str bytes)
 {
 	size_t taken = 0;

@@ -1048,6 +1048,22 @@ def test_dovecot_is_slow(backend, pair):
             assert latest(gatepost, client)["auth"]["user"] == "dave"
 
 
+def test_client_that_goes_while_dovecot_is_asked(backend, pair):
+    """Seen at once, not when Dovecot has had its time; its late answer is nobody's."""
+    with Dovecot({"carol": SECRETS["carol"]}) as dovecot, \
+            asking(dovecot, backend, pair, timeout="1m") as gatepost:
+        dovecot.signal(signal.SIGSTOP)
+        for count, way in enumerate(("close", "reset", "half_close"), 1):
+            with session(gatepost) as client:
+                client.send(f"AUTH PLAIN {plain('carol', SECRETS['carol'])}\r\n")
+                assert client.is_silent(0.1)
+                getattr(client, way)()
+                gatepost.wait_log("connection", count=count)
+        dovecot.signal(signal.SIGCONT)
+        with session(gatepost) as client:
+            assert auth_plain(client, "carol", SECRETS["carol"]).code == 235
+
+
 def test_dovecot_delays_refusals(backend, pair):
     """As it does by default; an honest login on the same connection to it does not wait."""
     with Dovecot({"carol": SECRETS["carol"]}, failure_delay=2) as dovecot, \

@@ -325,14 +325,16 @@ def test_no_server():
 
 
 def test_client_that_goes_meanwhile():
-    """Seen when the server has had its time."""
+    """Seen at once, not when the server has had its time."""
     with store(faults=["auth:stall@c2-2", "ehlo:stall@c3-3"]) as backend, \
-            edge(backend, timeout="500ms") as gatepost:
+            edge(backend, timeout="1m") as gatepost:
         before = gatepost.fds()
-        for _ in range(2):
+        for count in (1, 2):
             with session(gatepost) as client:
                 client.send(f"AUTH PLAIN {plain(NAME, PASSWORD)}\r\n")
                 backend.wait_for("connection", len(backend.connections()) + 1)
+            gatepost.wait_log("connection", count=count, ending="client_closed")
+            gatepost.wait_fds(before)
         with session(gatepost) as client:
             client.command("AUTH SCRAM-SHA-256 " + encode("n,,n=bea,r=abcdef"), 334)
             client.command("*", 501)

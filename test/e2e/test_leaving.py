@@ -17,6 +17,7 @@ from client import Client
 from gatepost import Gatepost
 from matrix import Cell, Setting, is_reached, is_reused
 from rig import PARTS, Rig
+from tls import Authority, starttls, trusting
 
 Leave = namedtuple("Leave", "setting state fault way")
 
@@ -89,10 +90,12 @@ def go(client, leave, due):
 
 
 def expected(leave):
-    """outcome, by, and how many messages the first server has. While a server is waited for nothing is
-    read from the client: its verdict comes first, and only then is the client found gone."""
+    """outcome, by, and how many messages the first server has. Who leaves is noticed at once; of who has
+    said something behind, the server's verdict comes first."""
     if leave.state == "dot":
         return ("unknown", "backend", 0) if leave.fault == "stall" else ("accepted", "backend", 1)
+    if leave.way not in BEHIND:
+        return "aborted", "client", 0
     verdict = matrix.expected(Cell(leave.setting, leave.state, leave.fault))
     if verdict.outcome == "deferred" and leave.state not in ("rcpt2", "bdat1"):
         return "deferred", "edge", 0
@@ -206,16 +209,58 @@ def test_client_goes_while_it_waits_for_its_turn(way):
                 other.send("RCPT TO:<b@example.com>\r\n")
                 assert other.is_silent(0.1)
                 getattr(gone, way)()
+                # Its place in the queue is free at once, and the next one's turn comes.
+                gatepost.wait_log("transaction", mail_from="gone@example.net", outcome="aborted")
+                assert other.is_silent(0.1)
                 assert holder.data().code == 250
-                # Who is gone has its turn, and gives it to the next.
                 other.expect(250)
                 assert other.data().code == 250
                 holder.quit()
                 other.quit()
             gone.close()
-            assert gatepost.wait_log("transaction", mail_from="gone@example.net")["outcome"] == "aborted"
             assert [message["mail_from"] for message in backend.messages()] == [
                 "holder@example.net", "other@example.net"]
+
+
+@pytest.mark.parametrize("way,is_tls", [*((way, False) for way in WAYS), *((way, True) for way in WAYS),
+                                        ("close_notify", True)])
+def test_client_goes_while_the_server_is_silent(tmp_path, way, is_tls):
+    """It is noticed at once, and so is the server's connection given up: not when the deadline is over."""
+    certificate = Authority(tmp_path).make("mx", ["mx.example.net"])
+    listener = {"tls": {"mode": "starttls", "certificate": str(certificate.certificate),
+                        "key": str(certificate.key)}}
+    with Backend() as backend, Gatepost(backend=backend, listener=listener) as gatepost:
+        gatepost.wait_idle()
+        backend.set_faults(["rcpt:stall"])
+        with Client(gatepost.address) as client:
+            if is_tls:
+                starttls(client, trusting())
+            else:
+                client.hello()
+            client.command("MAIL FROM:<gone@example.net>", 250)
+            client.send("RCPT TO:<b@example.com>\r\n")
+            assert client.is_silent(0.2)
+            before = time.monotonic()
+            if way == "close_notify":
+                client.socket.close_notify()
+            else:
+                getattr(client, way)()
+            gatepost.wait_log("connection")
+            backend.wait_for("end", 2)
+            assert time.monotonic() - before < 3
+        assert gatepost.log_records("transaction")[-1]["outcome"] == "aborted"
+
+
+def test_half_closed_batch_is_answered():
+    """Who has said everything and closed its side waits for the answers, slow ones too."""
+    with Backend(faults=["rcpt:delay=300"]) as backend, Gatepost(backend=backend) as gatepost:
+        with Client(gatepost.address) as client:
+            client.hello()
+            client.send("MAIL FROM:<a@example.net>\r\nRCPT TO:<b@example.com>\r\n"
+                        "RCPT TO:<c@example.com>\r\nQUIT\r\n")
+            client.half_close()
+            assert [reply.code for reply in client.replies()] == [250, 250, 250, 221]
+        assert gatepost.wait_log("connection")["ending"] == "quit"
 
 
 # ---- The program ends

@@ -27,7 +27,7 @@
 static struct {
 	int fd;          /* disturbed; 0: none */
 	unsigned random; /* state of the generator */
-	unsigned sends, controls;
+	unsigned sends, peeks, controls;
 } calls;
 
 /* One call in three is interrupted, one is cut short (to *size), one passes. */
@@ -46,6 +46,7 @@ static bool is_interrupted(int fd, size_t *size)
 
 ssize_t recv(int fd, void *out, size_t size, int flags)
 {
+	calls.peeks += (flags & MSG_PEEK) != 0;
 	if (flags == 0 && is_interrupted(fd, &size))
 		return -1;
 	return syscall(SYS_recvfrom, fd, out, size, flags, NULL, NULL);
@@ -94,13 +95,14 @@ struct owner {
 	size_t offered;      /* bytes of the last one */
 	size_t take_most;    /* bytes taken a call */
 	bool stops;          /* reading, at each call */
+	bool pauses;         /* likewise */
 	bool starts;         /* it again in the same call */
 	bool restarts;       /* reading although it is started */
 	bool closes;         /* in whatever callback comes */
 	struct str answer;   /* written at each call of input */
 	struct stream *sink; /* what is taken is pushed there, back-pressure included */
 	struct stream *source;
-	unsigned eofs, failures, drains;
+	unsigned eofs, failures, drains, lefts;
 	size_t got_at_eof;
 	struct err err;
 };
@@ -114,6 +116,8 @@ static size_t owner_input(void *ctx, struct str bytes)
 	owner->offered = bytes.n;
 	if (owner->stops)
 		stream_read_stop(&owner->stream);
+	if (owner->pauses)
+		stream_read_pause(&owner->stream);
 	if (owner->starts || owner->restarts)
 		stream_read_start(&owner->stream);
 	if (owner->sink != NULL) {
@@ -161,10 +165,20 @@ static void owner_drained(void *ctx)
 		stream_close(&owner->stream, false);
 }
 
+static void owner_left(void *ctx)
+{
+	struct owner *owner = ctx;
+
+	owner->lefts++;
+	if (owner->closes)
+		stream_close(&owner->stream, false);
+}
+
 static const struct stream_events owner_events = {
 	.input = owner_input,
 	.eof = owner_eof,
 	.failed = owner_failed,
+	.left = owner_left,
 	.drained = owner_drained,
 };
 
@@ -616,6 +630,97 @@ static void test_stopped_reading_does_not_spin(void **state)
 		assert_in_range(turns_of(*state, 50), 1, 10);
 		owner_close(&owner);
 	}
+}
+
+/* A client for whom a server is waited, and which leaves: at once, and in the middle of the pause. */
+static void test_who_leaves_in_a_pause_is_told(void **state)
+{
+	struct owner owner;
+
+	for (int i = 0; i < 6; i++) {
+		bool is_closed = i / 2 == 1, is_reset = i / 2 == 2;
+		open_tcp(&owner, *state);
+		owner.closes = i % 2 == 1;
+		stream_read_start(&owner.stream);
+		turn(&owner);
+		stream_read_pause(&owner.stream);
+		turn(&owner);
+		assert_int_equal(owner.lefts + owner.failures, 0);
+		if (is_closed)
+			close_peer(&owner);
+		else if (is_reset)
+			reset_by_peer(&owner);
+		else
+			shutdown(owner.peer, SHUT_WR);
+		assert_in_range(turns_of(*state, 50), 1, 10);
+		assert_int_equal(owner.lefts, !is_reset);
+		assert_int_equal(owner.failures, is_reset);
+		stream_read_start(&owner.stream);
+		turn(&owner);
+		assert_int_equal(owner.lefts, !is_reset);
+		assert_int_equal(owner.eofs, !is_reset && !owner.closes);
+		assert_int_equal(owner.failures, is_reset);
+		owner_close(&owner);
+	}
+}
+
+/* Input that was not taken stands before the end: in the kernel, kept, or, with the end, read
+ * already when the pause begins. */
+static void test_end_behind_input_is_not_told_in_a_pause(void **state)
+{
+	struct owner owner;
+
+	for (int i = 0; i < 3; i++) {
+		open_tcp(&owner, *state);
+		owner.take_most = i == 0 ? SIZE_MAX : 2;
+		stream_read_start(&owner.stream);
+		if (i > 0)
+			say(&owner, "abcd");
+		turn(&owner);
+		stream_read_pause(&owner.stream);
+		if (i == 0)
+			say(&owner, "cd");
+		shutdown(owner.peer, SHUT_WR);
+		assert_in_range(turns_of(*state, 50), 1, 10);
+		assert_int_equal(owner.lefts + owner.eofs, 0);
+		owner.take_most = SIZE_MAX;
+		owner.pauses = i == 2;
+		stream_read_start(&owner.stream);
+		turn(&owner);
+		expect_got(&owner, i == 0 ? "cd" : "abcd");
+		assert_int_equal(owner.eofs, i < 2);
+		assert_int_equal(owner.lefts, i == 2);
+		owner_close(&owner);
+	}
+}
+
+/* A stop ends the pause, and so does what has come once: nothing is asked again. */
+static void test_pause_asks_once(void **state)
+{
+	struct owner owner;
+
+	open_tcp(&owner, *state);
+	stream_read_start(&owner.stream);
+	turn(&owner);
+	stream_read_pause(&owner.stream);
+	stream_read_stop(&owner.stream);
+	shutdown(owner.peer, SHUT_WR);
+	assert_in_range(turns_of(*state, 50), 1, 10);
+	assert_int_equal(owner.lefts, 0);
+	owner_close(&owner);
+
+	open_tcp(&owner, *state);
+	stream_read_start(&owner.stream);
+	turn(&owner);
+	stream_read_pause(&owner.stream);
+	for (int i = 0; i < 20; i++) {
+		say(&owner, "more");
+		turn(&owner);
+		if (i == 0)
+			calls.peeks = 0;
+	}
+	assert_int_equal(calls.peeks, 0);
+	owner_close(&owner);
 }
 
 /* ---- Output ---------------------------------------------------------------------------------- */
@@ -1211,6 +1316,9 @@ int main(void)
 		TEST(test_eof_waits_for_reading),
 		TEST(test_start_and_eof_in_one_turn),
 		TEST(test_stopped_reading_does_not_spin),
+		TEST(test_who_leaves_in_a_pause_is_told),
+		TEST(test_end_behind_input_is_not_told_in_a_pause),
+		TEST(test_pause_asks_once),
 		TEST(test_writes_are_gathered_for_the_turn),
 		TEST(test_flush_writes_now),
 		TEST(test_output_has_a_maximum),

@@ -167,7 +167,7 @@ struct owner {
 	struct stream stream;
 	struct buf got;
 	size_t take_most;
-	unsigned offers, eofs, failures, drains, dones;
+	unsigned offers, eofs, failures, drains, dones, lefts;
 	size_t got_at_eof;
 	bool has_failed;                /* the handshake */
 	bool starts;                    /* reading when the handshake is over */
@@ -250,10 +250,18 @@ static void owner_drained(void *ctx)
 		stream_read_start(owner->source);
 }
 
+static void owner_left(void *ctx)
+{
+	struct owner *owner = ctx;
+
+	owner->lefts++;
+}
+
 static const struct stream_events owner_events = {
 	.input = owner_input,
 	.eof = owner_eof,
 	.failed = owner_failed,
+	.left = owner_left,
 	.drained = owner_drained,
 };
 
@@ -1444,6 +1452,39 @@ static void test_stopped_reading_does_not_spin(void **state)
 	}
 }
 
+/* Neither a new key nor input is the end; one that comes behind a new key is. */
+static void test_who_leaves_in_a_pause_is_told(void **state)
+{
+	struct owner owner;
+	struct tls_peer peer;
+
+	for (int i = 0; i < 4; i++) {
+		open_tls(&owner, &peer, *state);
+		stream_read_pause(&owner.stream);
+		update_keys(&peer, 1);
+		assert_in_range(turns_of(*state, 30), 1, 10);
+		assert_int_equal(owner.lefts, 0);
+		if (i == 0)
+			SSL_shutdown(peer.ssl);
+		else if (i == 1)
+			shutdown(peer.fd, SHUT_WR);
+		else if (i == 2)
+			tls_peer_say(&peer, STR("more"));
+		else
+			assert_int_equal(write(peer.fd, "garbage", 7), 7);
+		tls_peer_push(&peer);
+		assert_in_range(turns_of(*state, 30), 1, 10);
+		assert_int_equal(owner.lefts, i < 2);
+		assert_int_equal(owner.failures, i == 3);
+		assert_int_equal(owner.offers + owner.eofs, 0);
+		stream_read_start(&owner.stream);
+		turn(&owner);
+		assert_int_equal(owner.offers, i == 2);
+		assert_int_equal(owner.eofs, i < 2);
+		close_all(&owner, &peer);
+	}
+}
+
 /* ---- Clients ------------------------------------------------------------------------------------ */
 
 static void test_refused_certificate(void **state)
@@ -1715,6 +1756,7 @@ int main(void)
 		TEST(test_close_inside_callbacks),
 		TEST(test_last_words_of_the_peer_are_read),
 		TEST(test_stopped_reading_does_not_spin),
+		TEST(test_who_leaves_in_a_pause_is_told),
 		TEST(test_refused_certificate),
 		TEST(test_resumption),
 		TEST(test_client_certificates),
