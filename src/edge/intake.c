@@ -30,12 +30,6 @@ enum intake_decision intake_begin(
 	return without_header(intake);
 }
 
-/* Addresses that no client on the other side of a TCP connection can have. */
-static bool is_possible_client(const struct ipaddr *ip)
-{
-	return !ipaddr_is_unspecified(ip) && !ipaddr_is_multicast(ip) && !ipaddr_is_broadcast(ip);
-}
-
 static enum intake_decision header_complete(struct intake *intake, struct proxy_header *header)
 {
 	intake->header = header;
@@ -45,9 +39,7 @@ static enum intake_decision header_complete(struct intake *intake, struct proxy_
 			header->family == PROXY_FAMILY_UNIX_DGRAM))
 		return refuse(intake, ENDING_PROXY_INVALID, "datagram",
 			"the header announces a datagram protocol");
-	if (!proxy_has_client(header) || !is_possible_client(&header->source.ip))
-		return INTAKE_RESTRICTED;
-	return INTAKE_CLIENT;
+	return proxy_has_client(header) ? INTAKE_CLIENT : INTAKE_RESTRICTED;
 }
 
 enum intake_decision intake_feed(

@@ -54,6 +54,15 @@ void relay_grant_by_network(const struct relay_settings *settings, struct connec
 		connection_grant_relaying(connection, "relay.networks");
 }
 
+/* No connection has such an address on its other side; a header can name it all the same. */
+static bool is_possible_client(const struct remote *remote)
+{
+	const struct ipaddr *ip = &remote->address.ip;
+
+	return !remote->is_known ||
+	       !(ipaddr_is_unspecified(ip) || ipaddr_is_multicast(ip) || ipaddr_is_broadcast(ip));
+}
+
 /* A source route names the next hop, so it is refused to those who may relay, too. */
 static struct verdict ask(struct policy_question *question)
 {
@@ -62,6 +71,8 @@ static struct verdict ask(struct policy_question *question)
 
 	ASSERT(step->root && connection->transaction && connection->transaction->candidate);
 	const struct smtp_path *path = &connection->transaction->candidate->path;
+	if (!is_possible_client(&connection->remote))
+		return verdict_reject(REPLY_IMPOSSIBLE_CLIENT);
 	if (path->has_source_route)
 		return verdict_reject(REPLY_SOURCE_ROUTE_DENIED);
 	if (connection_may_relay(connection) || smtp_path_is_bare_postmaster(path))

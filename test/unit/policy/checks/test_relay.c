@@ -99,6 +99,40 @@ static void test_who_may_send_where(void **state)
 	}
 }
 
+/* Addresses that only a header can name: they may send nothing, whatever else is granted. */
+static void test_impossible_clients(void **state)
+{
+	static const struct {
+		const char *client;
+		bool is_possible;
+	} rows[] = {
+		{ "0.0.0.0", false },
+		{ "::", false },
+		{ "224.0.0.1", false },
+		{ "239.255.255.255", false },
+		{ "ff02::1", false },
+		{ "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", false },
+		{ "255.255.255.255", false },
+		{ "0.0.0.1", true },
+		{ "223.255.255.255", true },
+		{ "240.0.0.1", true },
+		{ "255.255.255.254", true },
+		{ "::2", true },
+		{ "feff::1", true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct check_stage stage;
+		check_stage_init(&stage, POLICY_RCPT, "[relay]", &roots, rows[i].client);
+		transaction_begin(&stage.connection, 65536, 1000);
+		stage.connection.relaying = true;
+		enum reply_id got = ask_about(&stage, "<user@example.com>");
+		assert_int_equal(got, rows[i].is_possible ? REPLY_OK : REPLY_IMPOSSIBLE_CLIENT);
+		check_stage_free(&stage);
+	}
+}
+
 /* A grant within a transaction counts in it. */
 static void test_grant_of_transaction(void **state)
 {
@@ -375,6 +409,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_who_may_send_where),
+		cmocka_unit_test(test_impossible_clients),
 		cmocka_unit_test(test_grant_of_transaction),
 		cmocka_unit_test(test_no_domains),
 		cmocka_unit_test(test_domain_is_ours),
