@@ -23,7 +23,7 @@
 	ROW(VERSION, "number")             /* uint8_t */ \
 	ROW(NUMBER, "number")              /* uint64_t */ \
 	ROW(BOOL, "bool")                  /* bool */ \
-	ROW(TIME, "text")                  /* struct timespec */ \
+	ROW(TIME, "number")                /* struct timespec */ \
 	ROW(COUNTS, "object")              /* struct rcpt_count */ \
 	ROW(HOST_STATUS, "word")           /* enum host_status */ \
 	ROW(PROXY_TYPE, "word")            /* any */ \

@@ -61,17 +61,12 @@ static void write_bool(struct json *json, const void *member)
 	json_bool(json, *(const bool *)member);
 }
 
-/* 2026-11-22T09:05:58.123Z */
+/* Milliseconds since 1970. */
 static void write_time(struct json *json, const void *member)
 {
 	const struct timespec *time = member;
-	char seconds[32], text[48];
-	struct tm tm;
 
-	gmtime_r(&time->tv_sec, &tm);
-	strftime(seconds, sizeof(seconds), "%Y-%m-%dT%H:%M:%S", &tm);
-	int n = snprintf(text, sizeof(text), "%s.%03ldZ", seconds, time->tv_nsec / 1000000);
-	json_str(json, str_make(text, (size_t)n));
+	json_int(json, (int64_t)time->tv_sec * 1000 + time->tv_nsec / 1000000);
 }
 
 static void write_counts(struct json *json, const void *member)

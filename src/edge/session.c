@@ -62,6 +62,17 @@ static void uncount(struct session *session)
 	session->edge->client_count--;
 }
 
+/* The record of a connection says how the look-up ended, even if by the end of the connection. */
+static void end_look_up(struct session *session)
+{
+	enum host_status status = session->name_question != NULL ? HOST_TIMEOUT : HOST_OFF;
+
+	if (session->connection.remote.host_status == HOST_PENDING)
+		connection_set_remote_host(&session->connection, status, STR(""), false);
+	if (session->name_question != NULL)
+		resolver_abandon(&session->name_question);
+}
+
 void session_over(struct session *session)
 {
 	struct edge *edge = session->edge;
@@ -71,6 +82,7 @@ void session_over(struct session *session)
 	if (session->phase == PHASE_OVER)
 		return;
 	session->phase = PHASE_OVER;
+	end_look_up(session);
 	if (was_client) {
 		find_local_name(session);
 		session_log_connection(edge, &session->connection, &session->peer, session->ending,
@@ -83,8 +95,6 @@ void session_over(struct session *session)
 	forward_release(&session->forward);
 	session_tls_over(session);
 	session_auth_over(session);
-	if (session->name_question != NULL)
-		resolver_abandon(&session->name_question);
 	uncount(session);
 	task_cancel(&session->start_task, edge->loop);
 	stream_close(&session->stream, false);

@@ -187,7 +187,7 @@ def test_look_ups_delay_nothing(backend):
                 assert client.message().code == 250
                 client.quit()
             assert time.monotonic() - start < 2
-            assert gatepost.trace()[0]["remote"]["host_status"] == "pending"
+            assert gatepost.trace()[0]["remote"]["host_status"] == "timeout"
 
 
 # ---- The trace
@@ -274,8 +274,7 @@ def test_values_of_a_session(backend):
         assert line["rcpt_count"] == {"accept": 3, "tempfail": 1, "reject": 1}
         assert line["msg_count"]["accept"] == 1
         assert line["total_bytes"] == 7
-        started = time.strptime(line["start_time"].partition(".")[0], "%Y-%m-%dT%H:%M:%S")
-        assert abs(time.mktime(started) - time.timezone - begun) < 5
+        assert abs(line["start_time"] / 1000 - begun) < 5
         assert line["ending"] == "client_closed"
         first, second, third = line["transactions"]
         assert [t["uuid"] for t in line["transactions"]] == [

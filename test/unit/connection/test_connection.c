@@ -59,7 +59,7 @@ static const struct {
 	{ "rcpt_count", "{\"accept\":0,\"tempfail\":0,\"reject\":0}" },
 	{ "msg_count", "{\"accept\":0,\"tempfail\":0,\"reject\":0}" },
 	{ "total_bytes", "0" },
-	{ "start_time", "\"2026-11-22T09:05:58.007Z\"" },
+	{ "start_time", "1795338358007" },
 };
 
 static void test_every_row_has_its_default(void **state)
