@@ -13,7 +13,7 @@
 
 /* What all messages together may keep; one a process. */
 struct replay_budget {
-	size_t max, used; /* bytes */
+	size_t max, used; /* bytes of memory, which are more than those of the messages */
 };
 
 struct replay {

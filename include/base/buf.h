@@ -44,6 +44,13 @@ static inline size_t buf_room(const struct buf *buf)
 	return buf->max - buf_used(buf);
 }
 
+/* What it takes of memory, and what it would with `n` more bytes, n <= buf_room(): it grows by doubling. */
+static inline size_t buf_memory(const struct buf *buf)
+{
+	return buf->capacity;
+}
+size_t buf_memory_with(const struct buf *buf, size_t n);
+
 /* A view of what is held; good until the next write, consume or release. */
 static inline struct str buf_view(const struct buf *buf)
 {

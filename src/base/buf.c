@@ -52,19 +52,32 @@ static void move_to_fresh(struct buf *buf, size_t capacity)
 	buf->data = fresh;
 }
 
-static void grow(struct buf *buf, size_t needed)
+static size_t capacity_for(const struct buf *buf, size_t needed)
 {
 	size_t capacity = buf->capacity ? buf->capacity : SMALLEST;
 
 	while (capacity < needed)
 		capacity *= 2;
-	if (capacity > buf->max)
-		capacity = buf->max;
+	return capacity < buf->max ? capacity : buf->max;
+}
+
+static void grow(struct buf *buf, size_t needed)
+{
+	size_t capacity = capacity_for(buf, needed);
+
 	if (buf->is_secret)
 		move_to_fresh(buf, capacity);
 	else
 		buf->data = xrealloc(buf->data, capacity, 1);
 	buf->capacity = capacity;
+}
+
+size_t buf_memory_with(const struct buf *buf, size_t n)
+{
+	ASSERT(n <= buf_room(buf));
+	if (n == 0 || buf->capacity >= buf_used(buf) + n)
+		return buf->capacity;
+	return capacity_for(buf, buf_used(buf) + n);
 }
 
 /* Makes `n` bytes writable behind the end, moving or growing; n <= buf_room(). */

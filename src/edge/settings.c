@@ -493,7 +493,8 @@ const struct conf_field limits_fields[] = {
 		.offset = LIMIT(replay_buffers),
 		.dflt = "64MB",
 		.max = 1024 * 1024 * MEGABYTE,
-		.help = "What is kept of messages under way, all together: see `replay_buffer` of "
+		.help = "Memory for what is kept of messages under way, all together: see "
+			"`replay_buffer` of "
 			"backends." },
 	{ .key = "handshakes",
 		.type = CONF_NUMBER,

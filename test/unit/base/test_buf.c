@@ -234,6 +234,25 @@ static void a_secret_one_leaves_nothing(void **state)
 	assert_int_equal(buf.max, 300);
 }
 
+static void memory_is_foretold(void **state)
+{
+	static const size_t sizes[] = { 0, 1, 63, 1, 64, 1, 500, 700, 3000, 669 };
+	char bytes[3000] = "";
+	struct buf buf;
+
+	(void)state;
+	buf_init(&buf, 5000);
+	assert_int_equal(buf_memory(&buf), 0);
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		size_t foretold = buf_memory_with(&buf, sizes[i]);
+		assert_true(buf_write(&buf, str_make(bytes, sizes[i])));
+		assert_int_equal(buf_memory(&buf), foretold);
+		buf_consume(&buf, buf_used(&buf) / 7);
+	}
+	buf_free(&buf);
+	assert_int_equal(buf_memory(&buf), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -243,6 +262,7 @@ int main(void)
 		cmocka_unit_test(refuses_whole_what_does_not_fit),
 		cmocka_unit_test(a_maximum_of_zero_takes_nothing),
 		cmocka_unit_test(memory_never_exceeds_the_maximum),
+		cmocka_unit_test(memory_is_foretold),
 		cmocka_unit_test(printf_longer_than_its_own_room),
 		cmocka_unit_test(release_keeps_what_is_held),
 		cmocka_unit_test(a_secret_one_leaves_nothing),
