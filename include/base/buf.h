@@ -57,8 +57,9 @@ static inline struct str buf_view(const struct buf *buf)
 	return str_make(buf->data ? buf->data + buf->start : "", buf_used(buf));
 }
 
-/* For buf_write: when there is no memory for it yet. */
+/* For buf_write and buf_reserve: when there is no memory for it yet. */
 bool buf_write_growing(struct buf *buf, struct str bytes);
+char *buf_reserve_growing(struct buf *buf, size_t n);
 
 /* Appends; false (and nothing written) when it would exceed the maximum. */
 static inline bool buf_write(struct buf *buf, struct str bytes)
@@ -77,11 +78,17 @@ bool buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(
 bool buf_write_number(struct buf *buf, uint64_t number, unsigned width);
 
 /*
- * For who writes in place: `n` writable bytes behind the end, or NULL when they would exceed the
+ * For who writes in place: `n` (more than none) writable bytes behind the end, or NULL when they would exceed the
  * maximum; good until the next call that is not buf_commit(). Then what was written of them, at most
  * `n`, belongs to the queue.
  */
-char *buf_reserve(struct buf *buf, size_t n);
+static inline char *buf_reserve(struct buf *buf, size_t n)
+{
+	if (n > buf->capacity - buf->end || n > buf_room(buf))
+		return buf_reserve_growing(buf, n);
+	return buf->data + buf->end;
+}
+
 static inline void buf_commit(struct buf *buf, size_t n)
 {
 	buf->end += n;

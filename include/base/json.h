@@ -30,6 +30,8 @@ void json_object_end(struct json *json);
 void json_array_begin(struct json *json);
 void json_array_end(struct json *json);
 void json_key(struct json *json, struct str key);
+/* A key of ours, which needs no escape and is not looked at. */
+void json_name(struct json *json, struct str name);
 
 void json_str(struct json *json, struct str value);
 void json_int(struct json *json, int64_t value);

@@ -45,7 +45,7 @@ enum log_format { LOG_FORMAT_JSON, LOG_FORMAT_POSTFIX };
 
 /* One field of a record. Made by the functions below, in an array on the caller's stack. */
 struct log_field {
-	const char *name;
+	struct str name;
 	enum { LOG_FIELD_NONE, LOG_FIELD_STR, LOG_FIELD_INT, LOG_FIELD_BOOL, LOG_FIELD_NULL } type;
 	struct str text;
 	int64_t number;
@@ -53,7 +53,7 @@ struct log_field {
 
 static inline struct log_field log_str(const char *name, struct str value)
 {
-	return (struct log_field){ .name = name, .type = LOG_FIELD_STR, .text = value };
+	return (struct log_field){ .name = str_from(name), .type = LOG_FIELD_STR, .text = value };
 }
 
 static inline struct log_field log_text(const char *name, const char *value)
@@ -66,12 +66,14 @@ static inline struct log_field log_text(const char *name, const char *value)
 
 static inline struct log_field log_int(const char *name, int64_t value)
 {
-	return (struct log_field){ .name = name, .type = LOG_FIELD_INT, .number = value };
+	return (struct log_field){ .name = str_from(name), .type = LOG_FIELD_INT, .number = value };
 }
 
 static inline struct log_field log_bool(const char *name, bool value)
 {
-	return (struct log_field){ .name = name, .type = LOG_FIELD_BOOL, .number = value };
+	return (struct log_field){
+		.name = str_from(name), .type = LOG_FIELD_BOOL, .number = value
+	};
 }
 
 /*
@@ -79,8 +81,8 @@ static inline struct log_field log_bool(const char *name, bool value)
  * `level` are not written. May be called again to change any of it; on failure everything
  * stays as it was. Before the first call records go to stderr as JSON at level info.
  */
-int log_open(const char *target, enum log_format format, enum log_level level,
-	const char *hostname, struct err *err);
+int log_open(const char *target, enum log_format format, enum log_level level, const char *hostname,
+	struct err *err);
 
 /* Closes and opens the file anew, for log rotation. On failure the old one stays. Does nothing to
  * a log on stderr. */
@@ -95,10 +97,10 @@ bool log_wants(enum log_event event);
 void log_write(enum log_event event, const struct log_field *fields, size_t count);
 
 /* log_write over a braced list: LOG(BACKEND_FAILED, log_str("server", name), …). */
-#define LOG(id, ...)                                                                      \
-	do {                                                                                  \
-		const struct log_field fields_[] = { __VA_ARGS__ };                               \
-		log_write(LOG_##id, fields_, sizeof(fields_) / sizeof(fields_[0]));               \
+#define LOG(id, ...) \
+	do { \
+		const struct log_field fields_[] = { __VA_ARGS__ }; \
+		log_write(LOG_##id, fields_, sizeof(fields_) / sizeof(fields_[0])); \
 	} while (0)
 
 /* Gather from now on, or not; either way what is gathered is written. For the loop. */

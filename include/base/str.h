@@ -19,16 +19,23 @@ struct str {
 };
 
 /* A view of a string literal, usable as an initialiser of static tables: STR_INIT("x"). */
-#define STR_INIT(literal) { (literal), sizeof(literal) - 1 }
+#define STR_INIT(literal) \
+	{ \
+		(literal), sizeof(literal) - 1 \
+	}
 #define STR(literal) ((struct str)STR_INIT(literal))
 /* Arguments for a "%.*s" of printf. */
 #define STR_ARG(s) (int)(s).n, (s).p ? (s).p : ""
 
-struct str str_from(const char *c_string); /* NULL gives the empty view */
-
 static inline struct str str_make(const char *p, size_t n)
 {
 	return (struct str){ p, n };
+}
+
+/* NULL gives the empty view. */
+static inline struct str str_from(const char *c_string)
+{
+	return str_make(c_string, c_string ? strlen(c_string) : 0);
 }
 
 static inline bool str_is_empty(struct str s)

@@ -106,7 +106,7 @@ bool buf_write_growing(struct buf *buf, struct str bytes)
 	return true;
 }
 
-char *buf_reserve(struct buf *buf, size_t n)
+char *buf_reserve_growing(struct buf *buf, size_t n)
 {
 	if (n > buf_room(buf))
 		return NULL;
@@ -114,19 +114,31 @@ char *buf_reserve(struct buf *buf, size_t n)
 	return buf->data + buf->end;
 }
 
+static unsigned count_digits(uint64_t number)
+{
+	unsigned digits = 1;
+
+	for (; number >= 10; number /= 10)
+		digits++;
+	return digits;
+}
+
 bool buf_write_number(struct buf *buf, uint64_t number, unsigned width)
 {
-	char digits[NUMBER_MAX];
-	size_t at = sizeof(digits);
+	unsigned digits = count_digits(number);
 
-	ASSERT(width <= sizeof(digits));
-	do {
-		digits[--at] = (char)('0' + number % 10);
+	ASSERT(width <= NUMBER_MAX);
+	if (digits < width)
+		digits = width;
+	char *text = buf_reserve(buf, digits);
+	if (text == NULL)
+		return false;
+	buf_commit(buf, digits);
+	while (digits > 0) {
+		text[--digits] = (char)('0' + number % 10);
 		number /= 10;
-	} while (number > 0);
-	while (sizeof(digits) - at < width)
-		digits[--at] = '0';
-	return buf_write(buf, str_make(digits + at, sizeof(digits) - at));
+	}
+	return true;
 }
 
 bool buf_printf(struct buf *buf, const char *format, ...)

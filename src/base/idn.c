@@ -3,14 +3,23 @@
 #include <idn2.h>
 #include <string.h>
 
+#include "base/chars.h"
 #include "base/utf8.h"
 
 #define LABEL_MAX 63 /* RFC 1035 section 2.3.4 */
 
 bool idn_is_ascii(struct str s)
 {
-	for (size_t i = 0; i < s.n; i++)
-		if ((unsigned char)s.p[i] >= 0x80)
+	const uint64_t high_bits = 0x8080808080808080;
+	size_t at = 0;
+
+	for (uint64_t word; at + sizeof(word) <= s.n; at += sizeof(word)) {
+		memcpy(&word, s.p + at, sizeof(word));
+		if (word & high_bits)
+			return false;
+	}
+	for (; at < s.n; at++)
+		if ((unsigned char)s.p[at] >= 0x80)
 			return false;
 	return true;
 }
@@ -28,20 +37,10 @@ bool idn_is_utf8(struct str s)
 	return true;
 }
 
-static bool is_label_char(char c)
-{
-	return ascii_is_alnum(c) || c == '-' || c == '_';
-}
-
 /* The underscore is no part of host names, but of names in the DNS and of many a HELO. */
 static bool is_ascii_label(struct str label)
 {
-	if (label.n == 0 || label.n > LABEL_MAX)
-		return false;
-	for (size_t i = 0; i < label.n; i++)
-		if (!is_label_char(label.p[i]))
-			return false;
-	return true;
+	return label.n > 0 && label.n <= LABEL_MAX && chars_are(CHARS_HOST, label);
 }
 
 static bool is_ascii_name(struct str name)
@@ -73,20 +72,33 @@ static bool convert(const char *lowered, char out[IDN_NAME_MAX])
 	return valid;
 }
 
-bool idn_to_ascii(struct str name, char out[IDN_NAME_MAX])
+static void lower(struct str name, char *out)
+{
+	for (size_t i = 0; i < name.n; i++)
+		out[i] = ascii_lower(name.p[i]);
+	out[name.n] = '\0';
+}
+
+static bool ascii_to_ascii(struct str name, char out[IDN_NAME_MAX])
+{
+	if (!is_ascii_name(name))
+		return false;
+	lower(name, out);
+	return true;
+}
+
+static bool utf8_to_ascii(struct str name, char out[IDN_NAME_MAX])
 {
 	/* A label's UTF-8 is at most four times as long as its A-label. */
 	char lowered[4 * IDN_NAME_MAX];
 
 	if (name.n == 0 || name.n >= sizeof(lowered) || memchr(name.p, '\0', name.n))
 		return false;
-	for (size_t i = 0; i < name.n; i++)
-		lowered[i] = ascii_lower(name.p[i]);
-	lowered[name.n] = '\0';
-	if (!idn_is_ascii(name))
-		return idn_is_utf8(name) && convert(lowered, out);
-	if (!is_ascii_name(name))
-		return false;
-	str_copy_to(str_make(lowered, name.n), out, IDN_NAME_MAX);
-	return true;
+	lower(name, lowered);
+	return idn_is_utf8(name) && convert(lowered, out);
+}
+
+bool idn_to_ascii(struct str name, char out[IDN_NAME_MAX])
+{
+	return idn_is_ascii(name) ? ascii_to_ascii(name, out) : utf8_to_ascii(name, out);
 }

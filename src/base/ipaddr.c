@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/buf.h"
-
 #define V4_PREFIX 96 /* bits of ::ffff:0:0/96, in front of an IPv4 address */
 
 static const uint8_t v4_head[12] = { [10] = 0xff, [11] = 0xff };
@@ -122,11 +120,15 @@ bool ipaddr_parse(struct str text, struct ipaddr *ip)
 /* inet_ntop(3) does it by way of printf, which is a lot for a word that is in every log record. */
 static const char *print_v4(const uint8_t bytes[4], char *out)
 {
-	struct buf text = buf_on(out, IPADDR_TEXT_MAX);
+	char *at = out;
 
 	for (unsigned i = 0; i < 4; i++) {
-		buf_write_number(&text, bytes[i], 0);
-		buf_write(&text, i < 3 ? STR(".") : STR("\0"));
+		if (bytes[i] >= 100)
+			*at++ = (char)('0' + bytes[i] / 100);
+		if (bytes[i] >= 10)
+			*at++ = (char)('0' + bytes[i] / 10 % 10);
+		*at++ = (char)('0' + bytes[i] % 10);
+		*at++ = i < 3 ? '.' : '\0';
 	}
 	return out;
 }

@@ -1,7 +1,9 @@
 #include "base/json.h"
 
 #include <stdio.h>
+#include <string.h>
 
+#include "base/chars.h"
 #include "base/utf8.h"
 
 void json_init(struct json *json, struct buf *out)
@@ -18,6 +20,18 @@ static void put(struct json *json, struct str bytes)
 {
 	if (!json->failed && !buf_write(json->out, bytes))
 		json->failed = true;
+}
+
+/* Room for bytes that are written in place; NULL: it does not fit. */
+static char *reserve(struct json *json, size_t n)
+{
+	char *room = json->failed ? NULL : buf_reserve(json->out, n);
+
+	if (room == NULL)
+		json->failed = true;
+	else
+		buf_commit(json->out, n);
+	return room;
 }
 
 static void put_char(struct json *json, char c)
@@ -74,13 +88,6 @@ static bool is_plain(uint32_t code)
 	return code != '"' && code != '\\' && code != 0x2028 && code != 0x2029;
 }
 
-/* The same for ASCII, which nearly everything is; the others are looked at. */
-static const bool is_plain_ascii[256] = {
-	[0x20 ... 0x21] = true, /* not '"' */
-	[0x23 ... 0x5b] = true, /* not '\\' */
-	[0x5d ... 0x7e] = true,
-};
-
 static void put_escape(struct json *json, uint32_t code)
 {
 	char text[8];
@@ -96,18 +103,15 @@ static void put_escape(struct json *json, uint32_t code)
 /* Length of the text at the front that needs no escape. */
 static size_t plain_length(struct str s)
 {
-	size_t at = 0;
+	size_t at = chars_span_json(s); /* nearly everything is ASCII */
 
 	while (at < s.n) {
 		uint32_t code;
-		if (is_plain_ascii[(unsigned char)s.p[at]]) {
-			at++;
-			continue;
-		}
 		size_t n = utf8_decode(str_from_pos(s, at), &code);
 		if (n == 0 || !is_plain(code))
 			break;
 		at += n;
+		at += chars_span_json(str_from_pos(s, at));
 	}
 	return at;
 }
@@ -126,15 +130,43 @@ static void put_escaped(struct json *json, struct str s)
 	}
 }
 
+static char *put_quoted(char *out, struct str plain)
+{
+	*out++ = '"';
+	if (plain.n > 0)
+		memcpy(out, plain.p, plain.n);
+	out += plain.n;
+	*out++ = '"';
+	return out;
+}
+
 static void put_string(struct json *json, struct str s)
 {
 	size_t plain = plain_length(s);
 
+	if (plain == s.n) {
+		char *out = reserve(json, s.n + STR("\"\"").n);
+		if (out != NULL)
+			put_quoted(out, s);
+		return;
+	}
 	put_char(json, '"');
 	put(json, str_range(s, 0, plain));
-	if (plain < s.n)
-		put_escaped(json, str_from_pos(s, plain));
+	put_escaped(json, str_from_pos(s, plain));
 	put_char(json, '"');
+}
+
+void json_name(struct json *json, struct str name)
+{
+	size_t comma = json->needs_comma ? 1 : 0;
+	char *out = reserve(json, comma + name.n + STR("\"\":").n);
+
+	if (out == NULL)
+		return;
+	*out = ',';
+	out = put_quoted(out + comma, name);
+	*out = ':';
+	json->needs_comma = false;
 }
 
 void json_key(struct json *json, struct str key)

@@ -228,7 +228,7 @@ static bool put_json_field(struct json *json, const struct log_field *field)
 
 	if (field->type == LOG_FIELD_NONE)
 		return true;
-	json_key(json, str_from(field->name));
+	json_name(json, field->name);
 	put_json_value(json, field);
 	if (json_ok(json) && buf_room(json->out) >= LOG_TAIL_ROOM)
 		return true;
@@ -246,8 +246,10 @@ static void put_json(
 	put_time(out);
 	json_init(&json, out);
 	json.needs_comma = true;
-	json_key_str(&json, "level", str_from(level_words[events[event].level]));
-	json_key_str(&json, "event", str_from(events[event].word));
+	json_name(&json, STR("level"));
+	json_str(&json, str_from(level_words[events[event].level]));
+	json_name(&json, STR("event"));
+	json_str(&json, str_from(events[event].word));
 	for (size_t i = 0; i < count; i++)
 		whole &= put_json_field(&json, &fields[i]);
 	if (!whole)

@@ -175,8 +175,7 @@ static const struct log_field *find_field(
 	const struct log_field *fields, size_t count, const char *name)
 {
 	for (size_t i = 0; i < count; i++)
-		if (fields[i].type != LOG_FIELD_NONE &&
-			str_eq(str_from(fields[i].name), str_from(name)))
+		if (fields[i].type != LOG_FIELD_NONE && str_eq(fields[i].name, str_from(name)))
 			return &fields[i];
 	return NULL;
 }
@@ -212,7 +211,7 @@ static bool put_pair(struct buf *out, const struct log_field *field)
 
 	if (field->type == LOG_FIELD_NONE || field->type == LOG_FIELD_NULL)
 		return true;
-	if (!buf_printf(out, " %s=", field->name))
+	if (!buf_write(out, STR(" ")) || !buf_write(out, field->name) || !buf_write(out, STR("=")))
 		return false;
 	if (field->type != LOG_FIELD_STR)
 		return put_value(out, field);
@@ -248,10 +247,10 @@ static bool put_parts(
 	return whole;
 }
 
-static bool is_used(const struct part *parts, const char *name)
+static bool is_used(const struct part *parts, struct str name)
 {
 	for (const struct part *part = parts; part && part->before; part++)
-		if (part->field && str_eq(str_from(part->field), str_from(name)))
+		if (part->field && str_eq(str_from(part->field), name))
 			return true;
 	return false;
 }

@@ -5,11 +5,6 @@
 #include "base/assert.h"
 #include "base/xalloc.h"
 
-struct str str_from(const char *c_string)
-{
-	return str_make(c_string, c_string ? strlen(c_string) : 0);
-}
-
 bool str_eq_nocase(struct str a, struct str b)
 {
 	if (a.n != b.n)

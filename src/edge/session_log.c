@@ -82,17 +82,21 @@ void session_log_reject(const struct connection *connection, enum policy_stage s
 		log_str("reply", reply));
 }
 
-static void list_recipients(const struct transaction *transaction, struct buf *out)
+/* A view, of `memory` where they are several. */
+static struct str list_recipients(const struct transaction *transaction, struct buf *memory)
 {
-	const struct recipient *recipient;
+	const struct recipient *recipient = STAILQ_FIRST(&transaction->rcpt_to);
 
+	if (recipient != NULL && STAILQ_NEXT(recipient, link) == NULL)
+		return recipient->path.address;
 	STAILQ_FOREACH(recipient, &transaction->rcpt_to, link)
 	{
-		if (buf_used(out) > 0 && !buf_write(out, STR(" ")))
-			return;
-		if (!buf_write(out, recipient->path.address))
-			return;
+		if (buf_used(memory) > 0 && !buf_write(memory, STR(" ")))
+			break;
+		if (!buf_write(memory, recipient->path.address))
+			break;
 	}
+	return buf_view(memory);
 }
 
 void session_log_transaction(const struct connection *connection, uint64_t now_ms)
@@ -104,14 +108,13 @@ void session_log_transaction(const struct connection *connection, uint64_t now_m
 
 	if (!log_wants(LOG_TRANSACTION))
 		return;
-	list_recipients(transaction, &recipients);
 	LOG(TRANSACTION, log_text("uuid", transaction->uuid),
 		log_str("listener", connection->listener),
 		log_text("client", client_ip(connection, &client)),
 		log_int("client_port", connection->remote.address.port), host_field(connection),
 		text_or_null("hello", connection->hello.host), user_field(connection),
 		log_str("mail_from", transaction->mail_from.address),
-		log_str("rcpt", buf_view(&recipients)),
+		log_str("rcpt", list_recipients(transaction, &recipients)),
 		log_int("rcpt_count", (int64_t)transaction->rcpt_count.accept),
 		log_text("outcome", outcome_word(transaction->outcome)),
 		log_text("by", outcome_by_word(transaction->by)),

@@ -1,6 +1,7 @@
 #include "proto/received.h"
 
 #include "base/assert.h"
+#include "base/chars.h"
 #include "base/idn.h"
 #include "proto/smtp_path.h"
 
@@ -20,18 +21,11 @@ static void put(struct buf *out, struct str text)
 
 /* ---- Cleaning: nothing foreign may end a line, a comment or the field ------------------- */
 
-static bool is_harmless(char c)
-{
-	return ascii_is_alnum(c) || c == '-' || c == '_' || c == '.' || c == ':';
-}
-
 static void put_clean(struct buf *out, struct str text, size_t max)
 {
 	text = str_range(text, 0, max);
 	while (text.n > 0) {
-		size_t n = 0;
-		while (n < text.n && is_harmless(text.p[n]))
-			n++;
+		size_t n = chars_span(CHARS_HARMLESS, text);
 		put(out, str_range(text, 0, n));
 		if (n < text.n)
 			put(out, STR("?"));
@@ -44,18 +38,34 @@ static struct str host_or(struct str name, struct str instead)
 	return smtp_is_host_name(name, false) ? name : instead;
 }
 
+static bool needs_quoting(char c)
+{
+	switch (c) {
+	case '"':
+	case '\\':
+	case '(':
+	case ')':
+	case '<':
+	case '>':
+	case ',':
+	case ';':
+	case ' ':
+		return true;
+	default:
+		return false;
+	}
+}
+
 /*
  * A recipient that can be shown without quoting: no quoted local part, and UTF-8 only where the
  * message is internationalised. Others are left out; `for` is optional.
  */
 static bool is_plain_recipient(struct str address, bool smtputf8)
 {
-	static const struct str specials = STR_INIT("\"\\()<>,; ");
-
 	if (address.n == 0 || address.n > SMTP_PATH_MAX)
 		return false;
 	for (size_t i = 0; i < address.n; i++)
-		if (ascii_is_control(address.p[i]) || str_find(specials, address.p[i]) < specials.n)
+		if (ascii_is_control(address.p[i]) || needs_quoting(address.p[i]))
 			return false;
 	return idn_is_ascii(address) || (smtputf8 && idn_is_utf8(address));
 }
@@ -142,15 +152,13 @@ static void put_number(struct buf *out, int number, unsigned width, struct str b
 }
 
 /* date-time of RFC 5322 section 3.3; the names are English in any locale. */
-static void put_date(time_t when, struct buf *out)
+static void print_date(time_t when, struct buf *out)
 {
 	static const char days[][4] = { "Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat" };
 	static const char months[][4] = { "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug",
 		"Sep", "Oct", "Nov", "Dec" };
 	struct tm tm;
 
-	if (when < 0 || when > TIME_MAX)
-		when = 0;
 	bool is_known = gmtime_r(&when, &tm) != NULL;
 	ASSERT(is_known);
 	put(out, str_make(days[tm.tm_wday], 3));
@@ -162,6 +170,24 @@ static void put_date(time_t when, struct buf *out)
 	put_number(out, tm.tm_hour, 2, STR(":"));
 	put_number(out, tm.tm_min, 2, STR(":"));
 	put_number(out, tm.tm_sec, 2, STR(" +0000\r\n"));
+}
+
+/* Printed once a second. */
+static void put_date(time_t when, struct buf *out)
+{
+	static time_t printed = -1;
+	static char memory[sizeof("Thu, 31 Dec 9999 23:59:59 +0000\r\n")];
+	static size_t n;
+
+	if (when < 0 || when > TIME_MAX)
+		when = 0;
+	if (when != printed) {
+		struct buf date = buf_on(memory, sizeof(memory));
+		print_date(when, &date);
+		n = buf_used(&date);
+		printed = when;
+	}
+	put(out, str_make(memory, n));
 }
 
 void received_print(const struct received *received, struct buf *out)

@@ -1,5 +1,7 @@
 #include "proto/smtp_command.h"
 
+#include "base/chars.h"
+
 static const struct str verbs[] = {
 #define SMTP_VERB(id, word) [SMTP_VERB_##id] = STR_INIT(word),
 #include "tables/verbs.def"
@@ -36,10 +38,12 @@ static bool is_blank(char c)
 
 static enum smtp_verb find_verb(struct str word)
 {
+	char first = (char)(ascii_lower(word.p[0]) - ('a' - 'A'));
+
 	if (word.n > SMTP_VERB_MAX)
 		return SMTP_VERB_UNKNOWN;
 	for (unsigned i = 0; i < COUNT(verbs); i++)
-		if (str_eq_nocase(word, verbs[i]))
+		if (verbs[i].p[0] == first && str_eq_nocase(word, verbs[i]))
 			return (enum smtp_verb)i;
 	return SMTP_VERB_UNKNOWN;
 }
@@ -48,14 +52,6 @@ static bool is_http(struct str word)
 {
 	for (size_t i = 0; i < COUNT(http_methods); i++)
 		if (str_eq_nocase(word, http_methods[i]))
-			return true;
-	return false;
-}
-
-static bool has_control(struct str s)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (ascii_is_control(s.p[i]))
 			return true;
 	return false;
 }
@@ -81,10 +77,13 @@ enum smtp_line_fault smtp_command_parse(struct str line, struct smtp_command *co
 	if (line.n == 0 || is_blank(line.p[0]))
 		return SMTP_LINE_EMPTY;
 	split(line, command);
-	if (!ascii_is_alpha(line.p[0]) || is_http(command->word))
+	if (!ascii_is_alpha(line.p[0]))
 		return SMTP_LINE_NOT_SMTP;
-	if (has_control(command->word) || has_control(command->argument))
-		return SMTP_LINE_CONTROL;
 	command->verb = find_verb(command->word);
-	return SMTP_LINE_FINE;
+	if (command->verb == SMTP_VERB_UNKNOWN && is_http(command->word))
+		return SMTP_LINE_NOT_SMTP;
+	if (chars_are(CHARS_TEXT, command->word) && chars_are(CHARS_TEXT, command->argument))
+		return SMTP_LINE_FINE;
+	command->verb = SMTP_VERB_UNKNOWN;
+	return SMTP_LINE_CONTROL;
 }

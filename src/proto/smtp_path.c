@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/chars.h"
 #include "base/idn.h"
 #include "base/ipaddr.h"
 
@@ -17,33 +18,39 @@ struct parts {
 	bool has_source_route;
 };
 
-/* ---- Host names and literals ------------------------------------------------------------ */
-
-static bool is_host_char(char c)
+static bool take(struct str *rest, char c)
 {
-	return ascii_is_alnum(c) || c == '-' || c == '_';
+	if (rest->n == 0 || rest->p[0] != c)
+		return false;
+	*rest = str_from_pos(*rest, 1);
+	return true;
 }
 
-static bool is_label(struct str label)
+/* ---- Host names and literals ------------------------------------------------------------ */
+
+/* Takes a label off the front of *rest; its bytes, 0 when there is none. */
+static size_t take_label(struct str *rest)
 {
-	if (label.n == 0 || label.n > LABEL_MAX)
-		return false;
-	for (size_t i = 0; i < label.n; i++)
-		if (!is_host_char(label.p[i]))
-			return false;
-	return label.p[0] != '-' && label.p[label.n - 1] != '-';
+	size_t n = chars_span(CHARS_HOST, *rest);
+
+	if (n == 0 || n > LABEL_MAX || rest->p[0] == '-' || rest->p[n - 1] == '-')
+		return 0;
+	*rest = str_from_pos(*rest, n);
+	return n;
 }
 
 bool smtp_is_host_name(struct str text, bool needs_dot)
 {
 	size_t labels = 0;
 
-	if (text.n == 0 || text.n > SMTP_DOMAIN_MAX || text.p[text.n - 1] == '.')
+	if (text.n > SMTP_DOMAIN_MAX)
 		return false;
-	for (; text.n > 0; labels++)
-		if (!is_label(str_cut(&text, '.')))
+	do {
+		if (take_label(&text) == 0)
 			return false;
-	return labels > 1 || !needs_dot;
+		labels++;
+	} while (take(&text, '.'));
+	return text.n == 0 && (labels > 1 || !needs_dot);
 }
 
 /* "[…]" to what is between the brackets, and which kind of address that must be. */
@@ -80,32 +87,9 @@ static bool is_utf8_byte(char c)
 	return (unsigned char)c >= 0x80;
 }
 
-/* RFC 5321 section 4.1.2 with RFC 6531 section 3.3: atext and UTF8-non-ascii. */
-static bool is_atext(char c)
+static struct str take_all(struct str *rest, enum chars set)
 {
-	return c != '\0' &&
-	       (ascii_is_alnum(c) || is_utf8_byte(c) || strchr("!#$%&'*+-/=?^_`{|}~", c));
-}
-
-static bool is_domain_char(char c)
-{
-	return is_host_char(c) || c == '.' || is_utf8_byte(c);
-}
-
-static bool take(struct str *rest, char c)
-{
-	if (rest->n == 0 || rest->p[0] != c)
-		return false;
-	*rest = str_from_pos(*rest, 1);
-	return true;
-}
-
-static struct str take_while(struct str *rest, bool (*is_member)(char))
-{
-	size_t n = 0;
-
-	while (n < rest->n && is_member(rest->p[n]))
-		n++;
+	size_t n = chars_span(set, *rest);
 	struct str taken = str_range(*rest, 0, n);
 	*rest = str_from_pos(*rest, n);
 	return taken;
@@ -139,7 +123,7 @@ static bool take_quoted(struct str *rest)
 static bool take_dot_string(struct str *rest)
 {
 	do {
-		if (take_while(rest, is_atext).n == 0)
+		if (take_all(rest, CHARS_ATEXT).n == 0)
 			return false;
 	} while (take(rest, '.'));
 	return true;
@@ -169,7 +153,7 @@ static bool take_domain(struct str *rest, struct str *domain)
 		*rest = str_from_pos(start, n);
 		return true;
 	}
-	*domain = take_while(rest, is_domain_char);
+	*domain = take_all(rest, CHARS_DOMAIN);
 	return true;
 }
 
@@ -184,7 +168,7 @@ static bool take_source_route(struct str *rest)
 	do {
 		if (!take(rest, '@'))
 			return false;
-		domain = take_while(rest, is_domain_char);
+		domain = take_all(rest, CHARS_DOMAIN);
 		if (idn_is_ascii(domain) && !smtp_is_host_name(domain, false))
 			return false;
 	} while (take(rest, ','));
@@ -269,15 +253,23 @@ static bool is_faithful(struct str domain, struct str ascii)
 	return ascii.n == 0;
 }
 
+static enum smtp_path_fault judge_name(struct str name)
+{
+	return smtp_is_host_name(name, false) && !is_number(name) ? SMTP_PATH_FINE
+								  : SMTP_PATH_BAD_DOMAIN;
+}
+
 static enum smtp_path_fault make_name(struct str domain, char out[IDN_NAME_MAX])
 {
-	if (idn_is_ascii(domain) && has_long_label(domain))
-		return SMTP_PATH_TOO_LONG;
-	if (!idn_to_ascii(domain, out) || !is_faithful(domain, str_from(out)))
+	bool is_ascii = idn_is_ascii(domain);
+
+	if (!idn_to_ascii(domain, out))
+		return is_ascii && has_long_label(domain) ? SMTP_PATH_TOO_LONG
+							  : SMTP_PATH_BAD_DOMAIN;
+	struct str name = str_from(out);
+	if (!is_ascii && !is_faithful(domain, name))
 		return SMTP_PATH_BAD_DOMAIN;
-	if (!smtp_is_host_name(str_from(out), false) || is_number(str_from(out)))
-		return SMTP_PATH_BAD_DOMAIN;
-	return SMTP_PATH_FINE;
+	return judge_name(name);
 }
 
 /* The tag as it is registered, for readers that compare it exactly; the rest in lower case. */
@@ -302,19 +294,19 @@ static enum smtp_path_fault make_literal(struct str domain, char out[IDN_NAME_MA
 static enum smtp_path_fault store(struct smtp_path *path, struct str original, struct str local,
 	struct str host, struct arena *arena)
 {
-	char address[SMTP_PATH_MAX];
 	size_t n = local.n + (host.n > 0 ? 1 : 0) + host.n;
 
 	if (n > SMTP_PATH_MAX - 2)
 		return SMTP_PATH_TOO_LONG;
+	char *address = arena_alloc(arena, n + 1);
+	if (address == NULL || !arena_str(arena, original, &path->original))
+		return SMTP_PATH_NO_ROOM;
 	memcpy(address, local.p, local.n);
 	if (host.n > 0) {
 		address[local.n] = '@';
 		memcpy(address + local.n + 1, host.p, host.n);
 	}
-	if (!arena_str(arena, original, &path->original) ||
-		!arena_str(arena, str_make(address, n), &path->address))
-		return SMTP_PATH_NO_ROOM;
+	path->address = str_make(address, n);
 	path->user = str_range(path->address, 0, local.n);
 	path->host = str_from_pos(path->address, n - host.n);
 	return SMTP_PATH_FINE;
@@ -404,8 +396,13 @@ bool smtp_path_is_bare_postmaster(const struct smtp_path *path)
 bool smtp_path_has_routing_local_part(const struct smtp_path *path)
 {
 	for (size_t i = 0; i < path->user.n; i++)
-		if (memchr("%!@:", path->user.p[i], 4))
+		switch (path->user.p[i]) {
+		case '%':
+		case '!':
+		case '@':
+		case ':':
 			return true;
+		}
 	return false;
 }
 

@@ -1,6 +1,9 @@
 #include "proto/smtp_reply.h"
 
+#include <string.h>
+
 #include "base/assert.h"
+#include "base/chars.h"
 #include "proto/smtp_params.h"
 #include "proto/xclient.h"
 
@@ -61,11 +64,22 @@ static int take_line(struct str *rest, struct str *line, enum smtp_reply_fault *
 	return 1;
 }
 
+/* Reads up to three digits at the front of `text`; how many. */
+static size_t read_digits(struct str text, unsigned *value)
+{
+	size_t n = 0;
+
+	*value = 0;
+	for (; n < text.n && n < 3 && ascii_is_digit(text.p[n]); n++)
+		*value = *value * 10 + (unsigned)(text.p[n] - '0');
+	return n;
+}
+
 static bool parse_line(struct str text, struct line *line)
 {
-	uint64_t code;
+	unsigned code;
 
-	if (text.n < 3 || !str_to_u64(str_range(text, 0, 3), 599, &code) || code < 200)
+	if (read_digits(text, &code) < 3 || code < 200 || code > 599)
 		return false;
 	line->code = (int)code;
 	line->is_last = text.n == 3 || text.p[3] == ' ';
@@ -76,12 +90,10 @@ static bool parse_line(struct str text, struct line *line)
 /* 1*3DIGIT at the front of *rest; a zero in front of other digits is none of it. */
 static bool take_number(struct str *rest, uint16_t *number)
 {
-	size_t n = 0;
-	uint64_t value;
+	unsigned value;
+	size_t n = read_digits(*rest, &value);
 
-	while (n < rest->n && n < 3 && ascii_is_digit(rest->p[n]))
-		n++;
-	if (!str_to_u64(str_range(*rest, 0, n), 999, &value) || (n > 1 && rest->p[0] == '0'))
+	if (n == 0 || (n > 1 && rest->p[0] == '0'))
 		return false;
 	*number = (uint16_t)value;
 	*rest = str_from_pos(*rest, n);
@@ -118,18 +130,27 @@ static struct enhanced take_enhanced(struct str *text, int code)
 	return found;
 }
 
-static bool put_text(struct buf *out, struct str text)
+/* Copies, with "?" for what is not printable ASCII; behind the copy. */
+static char *copy_clean(char *out, struct str text)
 {
-	char clean[256];
+	if (text.n > 0)
+		memcpy(out, text.p, text.n);
+	if (!chars_are_printable(text))
+		for (size_t i = 0; i < text.n; i++)
+			if (!chars_has(CHARS_PRINTABLE, out[i]))
+				out[i] = '?';
+	return out + text.n;
+}
 
-	while (text.n > 0) {
-		size_t n = text.n < sizeof(clean) ? text.n : sizeof(clean);
-		for (size_t i = 0; i < n; i++)
-			clean[i] = text.p[i] >= ' ' && text.p[i] <= '~' ? text.p[i] : '?';
-		if (!buf_write(out, str_make(clean, n)))
-			return false;
-		text = str_from_pos(text, n);
-	}
+static bool put_clean(struct buf *out, struct str text)
+{
+	if (text.n == 0)
+		return true;
+	char *room = buf_reserve(out, text.n);
+	if (room == NULL)
+		return false;
+	copy_clean(room, text);
+	buf_commit(out, text.n);
 	return true;
 }
 
@@ -144,10 +165,10 @@ static bool keep_text(struct buf *buf, bool is_first, struct str text)
 		room = buf_room(buf);
 	if (room < separator)
 		return false;
-	bool done = buf_write(buf, str_make("\n", separator)) &&
-		    put_text(buf, str_range(text, 0, room - separator));
+	struct str kept = str_range(text, 0, room - separator);
+	bool done = buf_write(buf, str_make("\n", separator)) && put_clean(buf, kept);
 	ASSERT(done);
-	return text.n <= room - separator;
+	return kept.n == text.n;
 }
 
 static void add_line(struct smtp_reply *reply, struct line *line, struct buf *text)
@@ -331,15 +352,29 @@ struct str smtp_extensions_print(unsigned set, char out[SMTP_EXTENSIONS_TEXT_MAX
 
 /* ---- Printing --------------------------------------------------------------------------- */
 
-static bool put_line(
-	struct buf *out, int code, char separator, struct str enhanced, struct str text)
+/* "250-" or "250 " */
+static char *copy_code(char *out, int code, bool is_last)
+{
+	*out++ = (char)('0' + code / 100);
+	*out++ = (char)('0' + code / 10 % 10);
+	*out++ = (char)('0' + code % 10);
+	*out++ = is_last ? ' ' : '-';
+	return out;
+}
+
+static void put_line(struct buf *out, int code, bool is_last, struct str enhanced, struct str text)
 {
 	size_t space = enhanced.n > 0 && text.n > 0 ? 1 : 0;
+	size_t n = STR("250 ").n + enhanced.n + space + text.n + STR("\r\n").n;
+	char *line = buf_reserve(out, n);
 
-	return buf_write_number(out, (uint64_t)code, 3) &&
-	       buf_write(out, str_make(&separator, 1)) && buf_write(out, enhanced) &&
-	       buf_write(out, str_make(" ", space)) && put_text(out, text) &&
-	       buf_write(out, STR("\r\n"));
+	ASSERT(line);
+	line = copy_code(line, code, is_last);
+	line = copy_clean(line, enhanced);
+	*line = ' ';
+	line = copy_clean(line + space, text);
+	memcpy(line, "\r\n", STR("\r\n").n);
+	buf_commit(out, n);
 }
 
 /* The next line of at most `max` bytes off the front of *rest; a longer one goes on in the next. */
@@ -374,7 +409,6 @@ void smtp_reply_print(struct buf *out, int code, struct str enhanced, struct str
 	do {
 		struct str line = take_text(&rest, max);
 		is_last = rest.n == 0 || ++lines == SMTP_REPLY_LINES_MAX;
-		bool done = put_line(out, code, is_last ? ' ' : '-', enhanced, line);
-		ASSERT(done);
+		put_line(out, code, is_last, enhanced, line);
 	} while (!is_last);
 }

@@ -37,7 +37,7 @@ static void writes_every_kind_of_value(void **state)
 	json_key_bool(&json, "f", false);
 	json_key(&json, STR("i"));
 	json_int(&json, INT64_MIN);
-	json_key(&json, STR("n"));
+	json_name(&json, STR("n"));
 	json_null(&json);
 	json_key(&json, STR("h"));
 	json_hex(&json, STR("\x00\xff\x1a"));

@@ -1,0 +1,86 @@
+#include "base/chars.h"
+
+#include <string.h>
+
+/* What all printable ASCII is but for '"' and '\'. */
+#define SHOWN (CHARS_TEXT | CHARS_PRINTABLE | CHARS_JSON)
+#define NAME (SHOWN | CHARS_HOST | CHARS_DOMAIN | CHARS_HARMLESS)
+#define ATOM (SHOWN | CHARS_ATEXT)
+
+const uint8_t chars_table[256] = {
+	[' '] = SHOWN,
+	['!'] = ATOM,
+	['"'] = CHARS_TEXT | CHARS_PRINTABLE,
+	['#' ... '\''] = ATOM,
+	['(' ... ')'] = SHOWN,
+	['*' ... '+'] = ATOM,
+	[','] = SHOWN,
+	['-'] = NAME | CHARS_ATEXT,
+	['.'] = SHOWN | CHARS_DOMAIN | CHARS_HARMLESS,
+	['/'] = ATOM,
+	['0' ... '9'] = NAME | CHARS_ATEXT,
+	[':'] = SHOWN | CHARS_HARMLESS,
+	[';' ... '<'] = SHOWN,
+	['='] = ATOM,
+	['>'] = SHOWN,
+	['?'] = ATOM,
+	['@'] = SHOWN,
+	['A' ... 'Z'] = NAME | CHARS_ATEXT,
+	['['] = SHOWN,
+	['\\'] = CHARS_TEXT | CHARS_PRINTABLE,
+	[']'] = SHOWN,
+	['^'] = ATOM,
+	['_'] = NAME | CHARS_ATEXT,
+	['`'] = ATOM,
+	['a' ... 'z'] = NAME | CHARS_ATEXT,
+	['{' ... '~'] = ATOM,
+	[0x80 ... 0xff] = CHARS_TEXT | CHARS_DOMAIN | CHARS_ATEXT,
+};
+
+/* ---- Eight bytes at a time -------------------------------------------------------------------- */
+
+#define ALL(byte) (0x0101010101010101 * (uint64_t)(byte))
+
+static uint64_t load(const char *p)
+{
+	uint64_t word;
+
+	memcpy(&word, p, sizeof(word));
+	return word;
+}
+
+/* The highest bit of some byte is set when not all are 0x20-0x7e. */
+static uint64_t unprintable(uint64_t word)
+{
+	return (word | (word - ALL(0x20)) | (word + ALL(0x01))) & ALL(0x80);
+}
+
+/* … when one of them is `byte`; of printable ones. */
+static uint64_t some(uint64_t word, unsigned char byte)
+{
+	uint64_t difference = word ^ ALL(byte);
+
+	return (difference - ALL(0x01)) & ~difference & ALL(0x80);
+}
+
+bool chars_are_printable(struct str text)
+{
+	size_t at = 0;
+
+	for (; at + sizeof(uint64_t) <= text.n; at += sizeof(uint64_t))
+		if (unprintable(load(text.p + at)))
+			return false;
+	return chars_are(CHARS_PRINTABLE, str_from_pos(text, at));
+}
+
+size_t chars_span_json(struct str text)
+{
+	size_t at = 0;
+
+	for (; at + sizeof(uint64_t) <= text.n; at += sizeof(uint64_t)) {
+		uint64_t word = load(text.p + at);
+		if (unprintable(word) | some(word, '"') | some(word, '\\'))
+			break;
+	}
+	return at + chars_span(CHARS_JSON, str_from_pos(text, at));
+}
