@@ -502,7 +502,10 @@ static void run_line(struct smtp_server *server, struct str line)
 		run_command(server, &command);
 		break;
 	case SMTP_LINE_NOT_SMTP:
-		server_break_off(server, REPLY_OTHER_PROTOCOL, ENDING_OTHER_PROTOCOL);
+		if (auth_is_response(server, line))
+			unknown_command(server, REPLY_UNKNOWN_COMMAND);
+		else
+			server_break_off(server, REPLY_OTHER_PROTOCOL, ENDING_OTHER_PROTOCOL);
 		break;
 	case SMTP_LINE_CONTROL:
 	case SMTP_LINE_EMPTY:

@@ -26,6 +26,20 @@ static bool is_left_over(const struct smtp_server *server, struct str line)
 		       verb_row_find(command.verb) == NULL);
 }
 
+/* "*" or base64, as lines of an exchange are. */
+bool auth_is_response(const struct smtp_server *server, struct str line)
+{
+	if (!server->auth_is_over)
+		return false;
+	if (str_eq(line, STR("*")))
+		return true;
+	for (size_t i = 0; i < line.n; i++)
+		if (!ascii_is_alnum(line.p[i]) && line.p[i] != '+' && line.p[i] != '/' &&
+			line.p[i] != '=')
+			return false;
+	return true;
+}
+
 bool auth_is_secret(const struct smtp_server *server, struct str line)
 {
 	return server->in_auth || str_starts_with_nocase(str_trim(line), VERB) ||

@@ -134,6 +134,8 @@ void auth_give_up(struct smtp_server *server, enum reply_id reply);
 void auth_abandon(struct smtp_server *server);
 /* May the line, or what there is of it, hold something that is kept nowhere? */
 bool auth_is_secret(const struct smtp_server *server, struct str line);
+/* Is it one of an exchange that is over, which the client did not know yet? */
+bool auth_is_response(const struct smtp_server *server, struct str line);
 /* The line without it. */
 void auth_print_line(const struct smtp_server *server, struct str line, struct buf *out);
 
