@@ -29,8 +29,23 @@ struct sasl_credentials {
 enum auth_result sasl_plain_parse(struct str message, struct sasl_credentials *credentials);
 
 /* LOGIN (draft-murchison-sasl-login): two prompts; an initial response answers the first. */
-#define SASL_LOGIN_NAME STR("Username:")
 #define SASL_LOGIN_PASSWORD STR("Password:")
+
+/* How a mechanism begins. */
+enum sasl_first {
+	SASL_FIRST_PLAIN,
+	SASL_FIRST_LOGIN,
+	SASL_FIRST_OTHER, /* a message of the mechanism's own */
+};
+
+struct sasl_opening {
+	unsigned mechanism;
+	enum sasl_first first; /* what the client's first message is */
+	struct str prompt;     /* for clients without an initial response */
+};
+
+/* `mechanism` is one of enum auth_mechanism. */
+const struct sasl_opening *sasl_opening_find(unsigned mechanism);
 
 /* One of the two answers: not empty, no NUL, UTF-8, not beyond `max` bytes. */
 enum auth_result sasl_login_check(struct str answer, size_t max);

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/assert.h"
 #include "base/utf8.h"
 
 bool sasl_is_text(struct str s)
@@ -14,6 +15,28 @@ bool sasl_is_text(struct str s)
 		s = str_from_pos(s, n);
 	}
 	return true;
+}
+
+/* ---- How they begin ------------------------------------------------------------------------- */
+
+static const struct sasl_opening openings[] = {
+	{ AUTH_PLAIN, SASL_FIRST_PLAIN, STR_INIT("") },
+	{ AUTH_LOGIN, SASL_FIRST_LOGIN, STR_INIT("Username:") },
+	{ AUTH_SCRAM_SHA_256, SASL_FIRST_OTHER, STR_INIT("") },
+	{ AUTH_SCRAM_SHA_256_PLUS, SASL_FIRST_OTHER, STR_INIT("") },
+	{ AUTH_OAUTHBEARER, SASL_FIRST_OTHER, STR_INIT("") },
+	{ AUTH_XOAUTH2, SASL_FIRST_OTHER, STR_INIT("") },
+};
+
+const struct sasl_opening *sasl_opening_find(unsigned mechanism)
+{
+	size_t i = 0;
+
+	while (openings[i].mechanism != mechanism) {
+		i++;
+		ASSERT(i < sizeof(openings) / sizeof(openings[0]));
+	}
+	return &openings[i];
 }
 
 /* ---- PLAIN and LOGIN ------------------------------------------------------------------------ */

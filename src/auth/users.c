@@ -254,25 +254,11 @@ static const struct {
 	[STEP_SCRAM_END] = { take_scram_end },
 };
 
-/* How a mechanism begins; the prompt is for clients without an initial response. */
-static const struct opening {
-	unsigned mechanism;
-	enum step step;
-	struct str prompt;
-} openings[] = {
-	{ AUTH_PLAIN, STEP_PLAIN, STR_INIT("") },
-	{ AUTH_LOGIN, STEP_LOGIN_NAME, STR_INIT("Username:") },
-	{ AUTH_SCRAM_SHA_256, STEP_SCRAM_FIRST, STR_INIT("") },
-	{ AUTH_SCRAM_SHA_256_PLUS, STEP_SCRAM_FIRST, STR_INIT("") },
+static const enum step first_steps[] = {
+	[SASL_FIRST_PLAIN] = STEP_PLAIN,
+	[SASL_FIRST_LOGIN] = STEP_LOGIN_NAME,
+	[SASL_FIRST_OTHER] = STEP_SCRAM_FIRST,
 };
-
-static const struct opening *find_opening(unsigned mechanism)
-{
-	for (size_t i = 0; i < sizeof(openings) / sizeof(openings[0]); i++)
-		if (openings[i].mechanism == mechanism)
-			return &openings[i];
-	return NULL;
-}
 
 static unsigned offered(struct auth_service *service)
 {
@@ -297,7 +283,8 @@ static struct auth_attempt *begin(struct auth_service *service, unsigned mechani
 	void *ctx)
 {
 	struct users *users = (struct users *)service;
-	const struct opening *opening = find_opening(mechanism);
+	const struct sasl_opening *opening = sasl_opening_find(mechanism);
+	enum step first = first_steps[opening->first];
 
 	if (users->count >= AUTH_USERS_ATTEMPTS_MAX)
 		return NULL;
@@ -306,17 +293,17 @@ static struct auth_attempt *begin(struct auth_service *service, unsigned mechani
 	task_init(&attempt->saying, say, attempt);
 	LIST_INSERT_HEAD(&users->attempts, attempt, link);
 	users->count++;
-	if (opening == NULL || !(offered(service) & mechanism)) {
+	if (!(offered(service) & mechanism)) {
 		end_later(attempt, AUTH_REFUSED);
 		return attempt;
 	}
-	attempt->step = opening->step;
-	if (opening->step == STEP_SCRAM_FIRST)
+	attempt->step = first;
+	if (first == STEP_SCRAM_FIRST)
 		begin_scram(attempt, mechanism, client->channel_binding);
 	if (initial != NULL)
-		steps[opening->step].take(attempt, *initial);
+		steps[first].take(attempt, *initial);
 	else
-		say_later(attempt, opening->step, opening->prompt);
+		say_later(attempt, first, opening->prompt);
 	return attempt;
 }
 

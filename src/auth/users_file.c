@@ -15,6 +15,7 @@
 #include "auth/users.h"
 #include "base/assert.h"
 #include "base/log.h"
+#include "base/mistakes.h"
 #include "base/xalloc.h"
 
 /* Kinds and costs that are told apart when the commonest is looked for. */
@@ -28,30 +29,12 @@ struct line {
 };
 
 struct reading {
-	const char *path;
 	struct line *lines;
 	size_t count, capacity;
-	struct err *err; /* the first mistake */
-	size_t mistakes;
+	struct mistakes mistakes;
 };
 
-/* ---- Mistakes ------------------------------------------------------------------------------- */
-
-static void mistake(struct reading *reading, size_t line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static void mistake(struct reading *reading, size_t line, const char *format, ...)
-{
-	char text[ERR_TEXT_MAX];
-	va_list args;
-
-	if (reading->mistakes++ > 0)
-		return;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	err_set(reading->err, "%s:%zu: %s", reading->path, line, text);
-}
+/* ---- Notices -------------------------------------------------------------------------------- */
 
 /* Nothing that keeps the file from being used. */
 static void notice(const char *path, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -66,18 +49,6 @@ static void notice(const char *path, const char *format, ...)
 	va_end(args);
 	snprintf(whole, sizeof(whole), "%s: %s", path, text);
 	LOG(CONFIG_NOTICE, log_text("detail", whole));
-}
-
-static int conclude(const struct reading *reading)
-{
-	char first[ERR_TEXT_MAX];
-
-	if (reading->mistakes == 0)
-		return 0;
-	if (reading->mistakes == 1 || reading->err == NULL)
-		return -1;
-	str_copy_to(str_from(reading->err->text), first, sizeof(first));
-	return err_set(reading->err, "%s (and %zu more)", first, reading->mistakes - 1);
 }
 
 /* ---- Lines ---------------------------------------------------------------------------------- */
@@ -112,11 +83,11 @@ static void read_line(struct reading *reading, struct str text, size_t number)
 	if (str_trim(text).n == 0 || text.p[0] == '#')
 		return;
 	if (colon == text.n) {
-		mistake(reading, number, "must be name:hash");
+		mistakes_add(&reading->mistakes, number, "must be name:hash");
 		return;
 	}
 	if (!is_name(line.name)) {
-		mistake(reading, number,
+		mistakes_add(&reading->mistakes, number,
 			"the name must be 1 to %d bytes of UTF-8 without control characters, and "
 			"without space around it",
 			SASL_NAME_MAX);
@@ -124,12 +95,13 @@ static void read_line(struct reading *reading, struct str text, size_t number)
 	}
 	line.hash = str_from_pos(text, colon + 1);
 	if (line.hash.n > 0 && line.hash.p[line.hash.n - 1] == '\r') {
-		mistake(reading, number, "%.*s: the line ends with CR LF", STR_ARG(line.name));
+		mistakes_add(&reading->mistakes, number, "%.*s: the line ends with CR LF",
+			STR_ARG(line.name));
 		return;
 	}
 	line.is_locked = line.hash.n > 0 && (line.hash.p[0] == '!' || line.hash.p[0] == '*');
 	if (!line.is_locked && password_hash_look(line.hash, &cost, &err) < 0) {
-		mistake(reading, number, "%.*s: %s", STR_ARG(line.name), err.text);
+		mistakes_add(&reading->mistakes, number, "%.*s: %s", STR_ARG(line.name), err.text);
 		return;
 	}
 	line.is_verifier = !line.is_locked && cost.method == PASSWORD_SCRAM;
@@ -142,7 +114,7 @@ static void read_line(struct reading *reading, struct str text, size_t number)
 static void read_lines(struct reading *reading, struct str rest)
 {
 	if (str_starts_with(rest, BYTE_ORDER_MARK)) {
-		mistake(reading, 1, "begins with a byte order mark");
+		mistakes_add(&reading->mistakes, 1, "begins with a byte order mark");
 		return;
 	}
 	for (size_t number = 1; rest.n > 0; number++)
@@ -177,8 +149,8 @@ static void add_hash(struct reading *reading, struct user *user, const struct li
 		return;
 	}
 	if (*number > 0) {
-		mistake(reading, line->number, "%.*s has such a hash already, in line %zu",
-			STR_ARG(line->name), *number);
+		mistakes_add(&reading->mistakes, line->number,
+			"%.*s has such a hash already, in line %zu", STR_ARG(line->name), *number);
 		return;
 	}
 	*hash = line->hash;
@@ -381,13 +353,13 @@ static int read_bytes(const char *path, struct users_file *file, struct err *err
 
 static int understand(const char *path, struct users_file *file, struct err *err)
 {
-	struct reading reading = { .path = path, .err = err };
+	struct reading reading = { .mistakes = { .name = path, .err = err } };
 
 	read_lines(&reading, str_make(file->bytes, file->size));
 	file->fake_key = scram_fake_key_from(oldest_hash(&reading)); /* while in order */
 	join_lines(&reading, file);
 	free(reading.lines);
-	if (conclude(&reading) < 0)
+	if (mistakes_conclude(&reading.mistakes) < 0)
 		return -1;
 	choose_decoys(path, file);
 	return 0;

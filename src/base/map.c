@@ -1,13 +1,12 @@
 #include "base/map.h"
 
-#include <stdarg.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/assert.h"
 #include "base/idn.h"
+#include "base/mistakes.h"
 #include "base/xalloc.h"
 
 /* The value stands behind the key. */
@@ -25,47 +24,13 @@ struct map {
 };
 
 struct reading {
-	const char *name;
 	struct map *map;
 	size_t bytes_capacity, entries_capacity;
-	struct err *err; /* the first mistake */
-	size_t mistakes, mistake_line;
+	struct mistakes mistakes;
 };
 
 _Static_assert(MAP_KEY_MAX <= UINT16_MAX && MAP_VALUE_MAX <= UINT16_MAX, "lengths of an entry");
 _Static_assert(MAP_KEY_MAX >= IDN_NAME_MAX, "a key holds every domain");
-
-/* ---- Mistakes ------------------------------------------------------------------------------- */
-
-static void mistake(struct reading *reading, size_t line, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-
-/* Not all are found in the order of the lines. */
-static void mistake(struct reading *reading, size_t line, const char *format, ...)
-{
-	char text[ERR_TEXT_MAX];
-	va_list args;
-
-	if (reading->mistakes++ > 0 && line >= reading->mistake_line)
-		return;
-	reading->mistake_line = line;
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	err_set(reading->err, "%s:%zu: %s", reading->name, line, text);
-}
-
-static int conclude(const struct reading *reading)
-{
-	char first[ERR_TEXT_MAX];
-
-	if (reading->mistakes == 0)
-		return 0;
-	if (reading->mistakes == 1 || reading->err == NULL)
-		return -1;
-	str_copy_to(str_from(reading->err->text), first, sizeof(first));
-	return err_set(reading->err, "%s (and %zu more)", first, reading->mistakes - 1);
-}
 
 /* ---- Keys ----------------------------------------------------------------------------------- */
 
@@ -193,14 +158,15 @@ static void read_entry(struct reading *reading, struct str text, size_t line)
 	struct str key = cut_key(&text);
 	const char *wrong = normalise(key, normal, &n);
 	if (wrong != NULL)
-		mistake(reading, line, "\"%.*s\": %s", STR_ARG(str_range(key, 0, MAP_KEY_MAX)),
-			wrong);
+		mistakes_add(&reading->mistakes, line, "\"%.*s\": %s",
+			STR_ARG(str_range(key, 0, MAP_KEY_MAX)), wrong);
 	else if (text.n == 0)
-		mistake(reading, line, "must be a key, white space, and a value");
+		mistakes_add(&reading->mistakes, line, "must be a key, white space, and a value");
 	else if (text.n > MAP_VALUE_MAX)
-		mistake(reading, line, "the value is longer than %d bytes", MAP_VALUE_MAX);
+		mistakes_add(&reading->mistakes, line, "the value is longer than %d bytes",
+			MAP_VALUE_MAX);
 	else if (reading->map->count == MAP_ENTRIES_MAX)
-		mistake(reading, line, "more than %d entries", MAP_ENTRIES_MAX);
+		mistakes_add(&reading->mistakes, line, "more than %d entries", MAP_ENTRIES_MAX);
 	else
 		keep(reading, str_make(normal, n), text, line);
 }
@@ -212,12 +178,13 @@ static void read_continuation(struct reading *reading, struct str text, size_t l
 	struct entry *last = map->count > 0 ? &map->entries[map->count - 1] : NULL;
 
 	if (last == NULL) {
-		mistake(reading, line,
+		mistakes_add(&reading->mistakes, line,
 			"begins with white space, but there is no line to go on with");
 		return;
 	}
 	if (text.n + 1 + last->value_n > MAP_VALUE_MAX) {
-		mistake(reading, line, "the value is longer than %d bytes", MAP_VALUE_MAX);
+		mistakes_add(&reading->mistakes, line, "the value is longer than %d bytes",
+			MAP_VALUE_MAX);
 		return;
 	}
 	add_bytes(reading, STR(" "));
@@ -232,7 +199,8 @@ static void read_line(struct reading *reading, struct str line, size_t number)
 	if (text.n == 0 || text.p[0] == '#')
 		return;
 	if (!is_text(text))
-		mistake(reading, number, "holds a control character, or is not UTF-8");
+		mistakes_add(
+			&reading->mistakes, number, "holds a control character, or is not UTF-8");
 	else if (is_blank(line.p[0]))
 		read_continuation(reading, text, number);
 	else
@@ -245,7 +213,7 @@ static void read_line(struct reading *reading, struct str line, size_t number)
 static void read_lines(struct reading *reading, struct str rest)
 {
 	if (str_starts_with(rest, BYTE_ORDER_MARK)) {
-		mistake(reading, 1, "begins with a byte order mark");
+		mistakes_add(&reading->mistakes, 1, "begins with a byte order mark");
 		return;
 	}
 	for (size_t number = 1; rest.n > 0; number++)
@@ -262,7 +230,7 @@ static void ask_owner(struct reading *reading, map_accepts *accepts, void *ctx)
 	for (size_t i = 0; accepts != NULL && i < map->count; i++) {
 		const struct entry *entry = &map->entries[i];
 		if (accepts(ctx, key_of(map, entry), value_of(map, entry), &err) < 0)
-			mistake(reading, entry->line, "%s", err.text);
+			mistakes_add(&reading->mistakes, entry->line, "%s", err.text);
 	}
 }
 
@@ -292,7 +260,7 @@ static void sort(struct reading *reading)
 	for (size_t i = 1; i < map->count; i++) {
 		struct str key = key_of(map, &map->entries[i]);
 		if (str_eq(key, key_of(map, &map->entries[i - 1])))
-			mistake(reading, map->entries[i].line,
+			mistakes_add(&reading->mistakes, map->entries[i].line,
 				"%.*s has a value already, in line %u", STR_ARG(key),
 				map->entries[i - 1].line);
 	}
@@ -309,7 +277,7 @@ static void give_back_room(struct map *map)
 struct map *map_parse(
 	const char *name, struct str text, map_accepts *accepts, void *ctx, struct err *err)
 {
-	struct reading reading = { .name = name, .err = err };
+	struct reading reading = { .mistakes = { .name = name, .err = err } };
 
 	if (text.n > MAP_TEXT_MAX) {
 		err_set(err, "%s: larger than %d bytes", name, MAP_TEXT_MAX);
@@ -319,7 +287,7 @@ struct map *map_parse(
 	read_lines(&reading, text);
 	ask_owner(&reading, accepts, ctx);
 	sort(&reading);
-	if (conclude(&reading) < 0)
+	if (mistakes_conclude(&reading.mistakes) < 0)
 		map_free(&reading.map);
 	else
 		give_back_room(reading.map);

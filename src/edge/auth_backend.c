@@ -486,26 +486,11 @@ static const struct {
 
 /* ---- The exchange --------------------------------------------------------------------------- */
 
-/* How a mechanism begins; the prompt is for clients without an initial response. */
-static const struct opening {
-	unsigned mechanism;
-	enum step step;
-	struct str prompt;
-} openings[] = {
-	{ AUTH_PLAIN, STEP_PLAIN, STR_INIT("") },
-	{ AUTH_LOGIN, STEP_LOGIN_NAME, STR_INIT("Username:") },
-	{ AUTH_SCRAM_SHA_256, STEP_FIRST, STR_INIT("") },
-	{ AUTH_OAUTHBEARER, STEP_FIRST, STR_INIT("") },
-	{ AUTH_XOAUTH2, STEP_FIRST, STR_INIT("") },
+static const enum step first_steps[] = {
+	[SASL_FIRST_PLAIN] = STEP_PLAIN,
+	[SASL_FIRST_LOGIN] = STEP_LOGIN_NAME,
+	[SASL_FIRST_OTHER] = STEP_FIRST,
 };
-
-static const struct opening *find_opening(unsigned mechanism)
-{
-	for (size_t i = 0; i < sizeof(openings) / sizeof(openings[0]); i++)
-		if (openings[i].mechanism == mechanism)
-			return &openings[i];
-	return NULL;
-}
 
 static bool counts(const struct server *server)
 {
@@ -549,7 +534,8 @@ static struct auth_attempt *begin(struct auth_service *given, unsigned mechanism
 	void *ctx)
 {
 	struct auth_backend *service = (struct auth_backend *)given;
-	const struct opening *opening = find_opening(mechanism);
+	const struct sasl_opening *opening = sasl_opening_find(mechanism);
+	enum step first = first_steps[opening->first];
 
 	if (service->count >= AUTH_BACKEND_ATTEMPTS_MAX)
 		return NULL;
@@ -557,15 +543,15 @@ static struct auth_attempt *begin(struct auth_service *given, unsigned mechanism
 	attempt->connection = client->connection;
 	attempt->mechanism = mechanism;
 	attempt->is_owed = true;
-	if (opening == NULL || !(offered(given) & mechanism)) {
+	if (!(offered(given) & mechanism)) {
 		end_later(attempt, AUTH_UNAVAILABLE);
 		return attempt;
 	}
-	attempt->step = opening->step;
+	attempt->step = first;
 	if (initial != NULL)
-		steps[opening->step].take(attempt, *initial);
+		steps[first].take(attempt, *initial);
 	else
-		say_later(attempt, opening->step, opening->prompt);
+		say_later(attempt, first, opening->prompt);
 	return attempt;
 }
 
