@@ -31,13 +31,14 @@
 
 /*
  * NULL: the file cannot be read, or has mistakes: "path:line: what", the first one, and how many
- * more. The process is started in the loop's first turn, with the rights that we have then; a reload
+ * more. One with nobody in it is a notice in the log. The process is started in the loop's first turn, with the rights that we have then; a reload
  * reads the file with those that we have at that time.
  * Free it, by its kind's `free`, before the loop; attempts that are left get no answer.
  */
 struct auth_service *auth_users_new(struct loop *loop, const char *path, struct err *err);
 
-/* Reads the file again. -1, as above: the users stay as they were. Attempts under way go on. */
+/* Reads the file again. -1, as above, or nobody is in it any more: the users stay as they were.
+ * Attempts under way go on. */
 int auth_users_reload(struct auth_service *service, struct err *err);
 
 struct auth_users_count {

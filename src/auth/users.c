@@ -1,5 +1,6 @@
 #include "auth/users.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -9,6 +10,7 @@
 #include "auth/scram.h"
 #include "auth/secret.h"
 #include "base/assert.h"
+#include "base/log.h"
 #include "base/xalloc.h"
 #include "users_file_priv.h"
 
@@ -333,12 +335,37 @@ static const struct auth_service_kind kind = {
 	.free = free_users,
 };
 
+/* A start goes on all the same: other listeners have work, and users may be added later. */
+static void notice_nobody(const char *path)
+{
+	char text[ERR_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "%s: nobody is in it: AUTH is not offered", path);
+	LOG(CONFIG_NOTICE, log_text("detail", text));
+}
+
+/*
+ * Nobody is left: more often a file that was cut short, or is being written, than what is wanted, and it
+ * would lock everybody out.
+ */
+static int check_somebody(
+	const struct users *users, const struct users_file *fresh, struct err *err)
+{
+	if (fresh->count > 0 || users->file->count == 0)
+		return 0;
+	return err_set(err,
+		"%s: nobody is in it any more; to lock users out put a ! in front of their hashes",
+		users->path);
+}
+
 struct auth_service *auth_users_new(struct loop *loop, const char *path, struct err *err)
 {
 	struct users_file *file = users_file_read(path, err);
 
 	if (file == NULL)
 		return NULL;
+	if (file->count == 0)
+		notice_nobody(path);
 	struct users *users = xcalloc(1, sizeof(*users));
 	*users = (struct users){ .service = { &kind }, .loop = loop, .file = file };
 	users->path = xstrdup(path);
@@ -355,6 +382,10 @@ int auth_users_reload(struct auth_service *service, struct err *err)
 	struct users_file *file = users_file_read(users->path, err);
 	if (file == NULL)
 		return -1;
+	if (check_somebody(users, file, err) < 0) {
+		users_file_free(&file);
+		return -1;
+	}
 	users_file_free(&users->file);
 	users->file = file;
 	return 0;

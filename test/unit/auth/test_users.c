@@ -456,7 +456,9 @@ static void test_mechanisms(void **state)
 		struct err err;
 
 		write_file(world->path, files[i].text);
-		assert_int_equal(auth_users_reload(world->service, &err), 0);
+		world->service->kind->free(world->service);
+		world->service = auth_users_new(world->loop, world->path, &err);
+		assert_non_null(world->service);
 		assert_int_equal(
 			world->service->kind->mechanisms(world->service), files[i].mechanisms);
 		struct auth_users_count count = auth_users_counted(world->service);
@@ -600,9 +602,44 @@ static void test_reload_between(void **state)
 	begin(world, &scram, AUTH_SCRAM_SHA_256, &first);
 	assert_int_equal(auth_record_result(&scram), AUTH_REFUSED);
 	assert_int_equal(try_plain(world, "another", "geheim"), AUTH_OK);
-	write_file(world->path, "");
+}
+
+/* Cut short, as by `>`, or about to be written: it does not lock everybody out. Locks do. */
+static void test_nobody_is_left(void **state)
+{
+	struct world *world = *state;
+	static const char *const texts[] = { "", "\n# bob:" BCRYPT "\n" };
+	char text[1024];
+	struct err err;
+
+	for (size_t i = 0; i < 2; i++) {
+		write_file(world->path, texts[i]);
+		assert_int_equal(auth_users_reload(world->service, &err), -1);
+		snprintf(text, sizeof(text), "%s: nobody is in it any more; ", world->path);
+		assert_memory_equal(err.text, text, strlen(text));
+		assert_int_equal(try_plain(world, "sha", "geheim"), AUTH_OK);
+	}
+	write_file(world->path, "sha:!" BCRYPT "\n");
 	assert_int_equal(auth_users_reload(world->service, &err), 0);
+	assert_int_equal(try_plain(world, "sha", "geheim"), AUTH_REFUSED);
+}
+
+/* A start with nobody goes on, and so do reloads, until there is somebody. */
+static void test_nobody_at_first(void **state)
+{
+	struct world *world = *state;
+	struct err err;
+
+	world->service->kind->free(world->service);
+	write_file(world->path, "");
+	world->service = auth_users_new(world->loop, world->path, &err);
+	assert_non_null(world->service);
+	assert_int_equal(world->service->kind->mechanisms(world->service), 0);
 	assert_int_equal(try_plain(world, "another", "geheim"), AUTH_REFUSED);
+	assert_int_equal(auth_users_reload(world->service, &err), 0);
+	write_file(world->path, "another:" BCRYPT "\n");
+	assert_int_equal(auth_users_reload(world->service, &err), 0);
+	assert_int_equal(try_plain(world, "another", "geheim"), AUTH_OK);
 }
 
 /* ---- The queue and the process ---- */
@@ -728,6 +765,8 @@ int main(void)
 		TEST(test_mistakes),
 		TEST(test_unreadable),
 		TEST(test_reload_between),
+		TEST(test_nobody_is_left),
+		TEST(test_nobody_at_first),
 		TEST(test_queue_is_bounded),
 		TEST(test_cancel),
 		TEST(test_process_dies),
