@@ -50,7 +50,7 @@ struct auth_client {
 	/* For the service that connects to a mail server on behalf of the client; outlives the
 	 * attempt, and what comes of it. */
 	const struct connection *connection;
-	/* tls-exporter channel binding (RFC 9266) for SCRAM-PLUS; empty: none. */
+	/* tls-exporter channel binding (RFC 9266) for SCRAM-PLUS, good during the call; empty: none. */
 	struct str channel_binding;
 };
 

@@ -191,6 +191,10 @@ void stream_start_tls(struct stream *stream, struct tls_context *context,
 /* What was negotiated; NULL without TLS, during the handshake and when the stream is closed. */
 const struct tls_state *stream_tls_state(const struct stream *stream);
 
+/* What binds SCRAM to the connection (TLS_CHANNEL_BINDING bytes): made anew at each call, as few ask.
+ * False: there is none. */
+bool stream_channel_binding(const struct stream *stream, char *out);
+
 /* Has the peer reset or fully closed the connection (a half-close is not that)? Asks the kernel. */
 bool stream_peer_is_gone(const struct stream *stream);
 

@@ -104,7 +104,13 @@ struct tls_state {
 	bool peer_is_verified;       /* as the settings ask; never with TLS_VERIFY_NONE */
 	struct str peer_subject;     /* one line, RFC 2253, ASCII; cut at 1023 bytes */
 	struct str peer_fingerprint; /* SHA-256, lower-case hex */
-	struct str channel_binding;  /* tls-exporter (RFC 9266), of TLS 1.3 only; or empty */
+	bool can_bind;               /* there is a channel binding: stream_channel_binding() */
 };
+
+/*
+ * Bytes of one, tls-exporter (RFC 9266 section 2). Only TLS 1.3 has it: with TLS 1.2 the exporter binds
+ * nothing without the extended master secret, and SCRAM's older bindings are not worth having.
+ */
+#define TLS_CHANNEL_BINDING 32
 
 #endif

@@ -44,7 +44,7 @@ static unsigned offered(const struct session *session)
 	const struct tls_state *state = stream_tls_state(&session->stream);
 
 	/* Channel binding needs TLS of our own. */
-	if (state == NULL || state->channel_binding.n == 0)
+	if (state == NULL || !state->can_bind)
 		set &= ~(unsigned)AUTH_SCRAM_SHA_256_PLUS;
 	return set;
 }
@@ -264,12 +264,24 @@ static const struct auth_port port = {
 
 /* ---- The dialogue's wishes -------------------------------------------------------------------- */
 
+/* For SCRAM alone. A client that was not offered -PLUS must be free to say so (RFC 5802 section 6). */
+static struct str channel_binding(
+	const struct session *session, unsigned mechanism, char memory[TLS_CHANNEL_BINDING])
+{
+	bool is_asked = mechanism & (AUTH_SCRAM_SHA_256 | AUTH_SCRAM_SHA_256_PLUS) &&
+			offered(session) & AUTH_SCRAM_SHA_256_PLUS;
+
+	if (!is_asked || !stream_channel_binding(&session->stream, memory))
+		return STR("");
+	return str_make(memory, TLS_CHANNEL_BINDING);
+}
+
 enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const struct str *initial)
 {
 	struct session *session = ctx;
 	const struct connection *connection = &session->connection;
 	struct auth_service *service = session->listener->auth;
-	const struct tls_state *state = stream_tls_state(&session->stream);
+	char binding[TLS_CHANNEL_BINDING];
 
 	if (service == NULL)
 		return SMTP_AUTH_NOT_HERE;
@@ -291,10 +303,7 @@ enum smtp_auth_start session_auth_begin(void *ctx, struct str mechanism, const s
 		.is_tls = connection->tls != NULL,
 		.connection = connection,
 		.tls_sni = connection->tls ? connection->tls->sni : STR(""),
-		/* A client that was not offered -PLUS must be free to say so (RFC 5802 section 6). */
-		.channel_binding = offered(session) & AUTH_SCRAM_SHA_256_PLUS
-					   ? state->channel_binding
-					   : STR(""),
+		.channel_binding = channel_binding(session, bit, binding),
 	};
 	session->auth_state->user[0] = '\0';
 	session->auth_state->asked_ms = session_now_ms(session);

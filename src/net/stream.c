@@ -681,6 +681,11 @@ const struct tls_state *stream_tls_state(const struct stream *stream)
 	return stream_tls_negotiated(stream->tls);
 }
 
+bool stream_channel_binding(const struct stream *stream, char *out)
+{
+	return stream_tls_state(stream) != NULL && stream_tls_bind(stream->tls, out);
+}
+
 /* ---- Life ------------------------------------------------------------------------------------ */
 
 void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max, size_t out_max,

@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "net/stream.h"
+#include "net/tls.h"
 
 /* Counts of bytes, 0 for the end, -1 and errno: as read(2) and send(2) say it. */
 struct stream_transport {
@@ -55,6 +56,9 @@ bool stream_tls_is_ready(const struct stream_tls *tls);
 
 /* Has the stream's input task run again, in the next turn. */
 void stream_tls_postpone(struct stream_tls *tls);
+
+/* False: there is none. */
+bool stream_tls_bind(const struct stream_tls *tls, char out[TLS_CHANNEL_BINDING]);
 
 const struct tls_state *stream_tls_negotiated(const struct stream_tls *tls);
 

@@ -17,7 +17,6 @@
  * what it does is bounded by what it is fed.
  */
 
-#define CHANNEL_BINDING 32      /* bytes, RFC 9266 section 2 */
 #define RECORD_MAX 16384        /* plaintext of a record: RFC 8446 section 5.1 */
 #define SEALED_RECORD_MAX 17408 /* more than one with header, padding and tag */
 #define FRESH_MAX (4 * RECORD_MAX)
@@ -51,7 +50,6 @@ struct stream_tls {
 	char *problem; /* of the protocol; final */
 	struct tls_state state;
 	char *texts; /* behind the views of state */
-	unsigned char binding[CHANNEL_BINDING];
 };
 
 /* ---- Between OpenSSL and the buffers ------------------------------------------------------------ */
@@ -496,20 +494,6 @@ static void describe_peer(struct stream_tls *tls, X509 *certificate, char *text)
 	tls->state.peer_subject = str_make(text, print_subject(certificate, text, SUBJECT_MAX));
 }
 
-/* RFC 9266: with TLS 1.2 the exporter binds nothing without the extended master secret, and SCRAM's
- * older bindings are not worth having. */
-static void describe_binding(struct stream_tls *tls)
-{
-	static const char label[] = "EXPORTER-Channel-Binding";
-
-	if (SSL_version(tls->ssl) != TLS1_3_VERSION)
-		return;
-	if (SSL_export_keying_material(tls->ssl, tls->binding, sizeof(tls->binding), label,
-		    sizeof(label) - 1, (const unsigned char *)"", 0, 1) == 1)
-		tls->state.channel_binding =
-			str_make((const char *)tls->binding, sizeof(tls->binding));
-}
-
 static void describe(struct stream_tls *tls)
 {
 	X509 *certificate = SSL_get0_peer_certificate(tls->ssl);
@@ -524,10 +508,23 @@ static void describe(struct stream_tls *tls)
 	SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_n);
 	tls->state.alpn = str_make((const char *)alpn, alpn_n);
 	tls->state.is_resumed = SSL_session_reused(tls->ssl) == 1;
-	describe_binding(tls);
+	tls->state.can_bind = SSL_version(tls->ssl) == TLS1_3_VERSION;
 	if (certificate != NULL)
 		describe_peer(tls, certificate, tls->texts + TLS_HOST_MAX);
 	ERR_clear_error();
+}
+
+bool stream_tls_bind(const struct stream_tls *tls, char out[TLS_CHANNEL_BINDING])
+{
+	static const char label[] = "EXPORTER-Channel-Binding";
+	bool is_made;
+
+	ERR_clear_error();
+	is_made = tls->state.can_bind &&
+		  SSL_export_keying_material(tls->ssl, (unsigned char *)out, TLS_CHANNEL_BINDING,
+			  label, sizeof(label) - 1, (const unsigned char *)"", 0, 1) == 1;
+	ERR_clear_error();
+	return is_made;
 }
 
 static int fail_handshake(struct stream_tls *tls)

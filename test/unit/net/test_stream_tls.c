@@ -1160,6 +1160,32 @@ static void test_peer_is_gone(void **state)
 	assert_true(stream_peer_is_gone(&owner.stream));
 }
 
+/* Both sides have the same; TLS 1.2 has none. */
+static void test_channel_binding(void **state)
+{
+	static const char label[] = "EXPORTER-Channel-Binding";
+	struct owner owner;
+	struct tls_peer peer;
+
+	for (int i = 0; i < 2; i++) {
+		char mine[TLS_CHANNEL_BINDING], other[TLS_CHANNEL_BINDING];
+		open_pair(&owner, &peer, *state, true, IN_MAX);
+		assert_false(stream_channel_binding(&owner.stream, mine));
+		if (i == 1)
+			SSL_CTX_set_max_proto_version(peer.ctx, TLS1_2_VERSION);
+		shake_hands(&owner, &peer, server);
+		assert_int_equal(stream_tls_state(&owner.stream)->can_bind, i == 0);
+		assert_int_equal(stream_channel_binding(&owner.stream, mine), i == 0);
+		if (i == 0) {
+			SSL_export_keying_material(peer.ssl, (unsigned char *)other, sizeof(other),
+				label, sizeof(label) - 1, (const unsigned char *)"", 0, 1);
+			assert_memory_equal(mine, other, sizeof(mine));
+		}
+		close_all(&owner, &peer);
+		assert_false(stream_channel_binding(&owner.stream, mine));
+	}
+}
+
 /* ---- The end ----------------------------------------------------------------------------------------- */
 
 /* close_notify ends the input; our output goes on. What follows in plaintext is never input. */
@@ -1747,6 +1773,7 @@ int main(void)
 		TEST(test_renegotiation_is_refused),
 		TEST(test_has_input),
 		TEST(test_peer_is_gone),
+		TEST(test_channel_binding),
 		TEST(test_half_close),
 		TEST(test_truncation),
 		TEST(test_garbage),
