@@ -32,6 +32,7 @@ void json_array_end(struct json *json);
 void json_key(struct json *json, struct str key);
 /* A key of ours, which needs no escape and is not looked at. */
 void json_name(struct json *json, struct str name);
+void json_name_str(struct json *json, struct str name, struct str value);
 
 void json_str(struct json *json, struct str value);
 void json_int(struct json *json, int64_t value);

@@ -39,13 +39,14 @@ const uint8_t chars_table[256] = {
 
 /* ---- Eight bytes at a time -------------------------------------------------------------------- */
 
+#define WORD sizeof(uint64_t)
 #define ALL(byte) (0x0101010101010101 * (uint64_t)(byte))
 
 static uint64_t load(const char *p)
 {
 	uint64_t word;
 
-	memcpy(&word, p, sizeof(word));
+	memcpy(&word, p, WORD);
 	return word;
 }
 
@@ -63,24 +64,31 @@ static uint64_t some(uint64_t word, unsigned char byte)
 	return (difference - ALL(0x01)) & ~difference & ALL(0x80);
 }
 
+static uint64_t not_json(uint64_t word)
+{
+	return unprintable(word) | some(word, '"') | some(word, '\\');
+}
+
+/* The last words overlap, so that no bytes are left over. */
 bool chars_are_printable(struct str text)
 {
-	size_t at = 0;
-
-	for (; at + sizeof(uint64_t) <= text.n; at += sizeof(uint64_t))
+	if (text.n < WORD)
+		return chars_are(CHARS_PRINTABLE, text);
+	for (size_t at = 0; at + WORD < text.n; at += WORD)
 		if (unprintable(load(text.p + at)))
 			return false;
-	return chars_are(CHARS_PRINTABLE, str_from_pos(text, at));
+	return !unprintable(load(text.p + text.n - WORD));
 }
 
 size_t chars_span_json(struct str text)
 {
 	size_t at = 0;
 
-	for (; at + sizeof(uint64_t) <= text.n; at += sizeof(uint64_t)) {
-		uint64_t word = load(text.p + at);
-		if (unprintable(word) | some(word, '"') | some(word, '\\'))
-			break;
-	}
+	if (text.n < WORD)
+		return chars_span(CHARS_JSON, text);
+	while (at + WORD < text.n && !not_json(load(text.p + at)))
+		at += WORD;
+	if (at + WORD >= text.n && !not_json(load(text.p + text.n - WORD)))
+		return text.n;
 	return at + chars_span(CHARS_JSON, str_from_pos(text, at));
 }

@@ -297,8 +297,11 @@ bool ipnet_contains(const struct ipnet *net, const struct ipaddr *ip)
 {
 	if (is_v4_net(net) != ipaddr_is_v4(ip))
 		return false;
-	struct ipaddr first = masked(ip, net->prefix);
-	return ipaddr_eq(&first, &net->ip);
+	unsigned whole = net->prefix / 8, rest = net->prefix % 8;
+	if (memcmp(ip->bytes, net->ip.bytes, whole) != 0)
+		return false;
+	return rest == 0 ||
+	       ((ip->bytes[whole] ^ net->ip.bytes[whole]) & 0xff00u >> rest & 0xffu) == 0;
 }
 
 bool ipnet_overlaps(const struct ipnet *a, const struct ipnet *b)

@@ -156,17 +156,38 @@ static void put_string(struct json *json, struct str s)
 	put_char(json, '"');
 }
 
-void json_name(struct json *json, struct str name)
+/* The name, and where the `n` bytes of its value go; NULL: they do not fit. */
+static char *put_name(struct json *json, struct str name, size_t n)
 {
 	size_t comma = json->needs_comma ? 1 : 0;
-	char *out = reserve(json, comma + name.n + STR("\"\":").n);
+	char *out = reserve(json, comma + name.n + STR("\"\":").n + n);
 
 	if (out == NULL)
-		return;
+		return NULL;
 	*out = ',';
 	out = put_quoted(out + comma, name);
-	*out = ':';
+	*out++ = ':';
 	json->needs_comma = false;
+	return out;
+}
+
+void json_name(struct json *json, struct str name)
+{
+	put_name(json, name, 0);
+}
+
+void json_name_str(struct json *json, struct str name, struct str value)
+{
+	if (plain_length(value) < value.n) {
+		put_name(json, name, 0);
+		json_str(json, value);
+		return;
+	}
+	char *out = put_name(json, name, value.n + STR("\"\"").n);
+	if (out == NULL)
+		return;
+	put_quoted(out, value);
+	json->needs_comma = true;
 }
 
 void json_key(struct json *json, struct str key)

@@ -201,18 +201,21 @@ static void put_time(struct buf *out)
 	buf_write(out, STR("Z\""));
 }
 
-static void put_json_value(struct json *json, const struct log_field *field)
+static void put_json_pair(struct json *json, const struct log_field *field)
 {
+	if (field->type == LOG_FIELD_STR) {
+		json_name_str(json, field->name, field->text);
+		return;
+	}
+	json_name(json, field->name);
 	switch (field->type) {
-	case LOG_FIELD_STR:
-		json_str(json, field->text);
-		break;
 	case LOG_FIELD_INT:
 		json_int(json, field->number);
 		break;
 	case LOG_FIELD_BOOL:
 		json_bool(json, field->number);
 		break;
+	case LOG_FIELD_STR:
 	case LOG_FIELD_NULL:
 	case LOG_FIELD_NONE:
 		json_null(json);
@@ -228,8 +231,7 @@ static bool put_json_field(struct json *json, const struct log_field *field)
 
 	if (field->type == LOG_FIELD_NONE)
 		return true;
-	json_name(json, field->name);
-	put_json_value(json, field);
+	put_json_pair(json, field);
 	if (json_ok(json) && buf_room(json->out) >= LOG_TAIL_ROOM)
 		return true;
 	buf_truncate(json->out, used);
@@ -246,10 +248,8 @@ static void put_json(
 	put_time(out);
 	json_init(&json, out);
 	json.needs_comma = true;
-	json_name(&json, STR("level"));
-	json_str(&json, str_from(level_words[events[event].level]));
-	json_name(&json, STR("event"));
-	json_str(&json, str_from(events[event].word));
+	json_name_str(&json, STR("level"), str_from(level_words[events[event].level]));
+	json_name_str(&json, STR("event"), str_from(events[event].word));
 	for (size_t i = 0; i < count; i++)
 		whole &= put_json_field(&json, &fields[i]);
 	if (!whole)

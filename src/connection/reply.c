@@ -142,11 +142,9 @@ int reply_code(enum reply_id id)
 	return rows[id].code;
 }
 
-void reply_print(enum reply_id id, const struct connection *connection, struct str hostname,
-	struct str detail, struct buf *out)
+static void print_filled(const struct row *row, const struct connection *connection,
+	struct str hostname, struct str detail, struct buf *out)
 {
-	ASSERT((size_t)id < REPLY_COUNT);
-	const struct row *row = &rows[id];
 	struct source source = {
 		.connection = connection,
 		.transaction = connection->transaction,
@@ -158,6 +156,18 @@ void reply_print(enum reply_id id, const struct connection *connection, struct s
 	text.n = 0;
 	expand(row->text, &source, &text);
 	smtp_reply_print(out, row->code, row->enhanced, str_make(text.bytes, text.n));
+}
+
+void reply_print(enum reply_id id, const struct connection *connection, struct str hostname,
+	struct str detail, struct buf *out)
+{
+	ASSERT((size_t)id < REPLY_COUNT);
+	const struct row *row = &rows[id];
+
+	if (str_find(row->text, '{') == row->text.n)
+		smtp_reply_print(out, row->code, row->enhanced, row->text);
+	else
+		print_filled(row, connection, hostname, detail, out);
 }
 
 void reply_print_reference(struct buf *out)

@@ -255,17 +255,29 @@ static size_t run_line(struct dot *dot, struct str input)
 
 /* Bit i: byte i of the block is `c`. */
 #ifdef __SSE2__
+static inline __m128i load_16(const char *part)
+{
+	return _mm_loadu_si128((const __m128i *)(const void *)part);
+}
+
 static inline uint64_t places_16(const char *part, char c)
 {
-	__m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)part);
-
-	return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(c)));
+	return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(load_16(part), _mm_set1_epi8(c)));
 }
 
 static inline uint64_t places(const char *block, char c)
 {
 	return places_16(block, c) | places_16(block + 16, c) << 16 |
 	       places_16(block + 32, c) << 32 | places_16(block + 48, c) << 48;
+}
+
+/* The least of the bytes that share a place tells. */
+static inline bool has_nul(const char *block)
+{
+	__m128i least = _mm_min_epu8(_mm_min_epu8(load_16(block), load_16(block + 16)),
+		_mm_min_epu8(load_16(block + 32), load_16(block + 48)));
+
+	return _mm_movemask_epi8(_mm_cmpeq_epi8(least, _mm_setzero_si128())) != 0;
 }
 #else
 static inline uint64_t places(const char *block, char c)
@@ -276,6 +288,11 @@ static inline uint64_t places(const char *block, char c)
 		found |= (uint64_t)(block[i] == c) << i;
 	return found;
 }
+
+static inline bool has_nul(const char *block)
+{
+	return places(block, '\0') != 0;
+}
 #endif
 
 /* The line ends of a block, up to what is not canonical: that is a NUL, or a CR or an LF without
@@ -284,7 +301,10 @@ static uint64_t line_ends(const char *block, bool *had_cr, bool *is_canonical)
 {
 	uint64_t lf = places(block, '\n');
 	uint64_t cr = places(block, '\r');
-	uint64_t wrong = places(block, '\0') | (lf ^ (cr << 1 | (uint64_t)*had_cr));
+	uint64_t wrong = lf ^ (cr << 1 | (uint64_t)*had_cr);
+
+	if (has_nul(block))
+		wrong |= places(block, '\0');
 
 	*had_cr = cr >> (BLOCK - 1);
 	*is_canonical = wrong == 0;

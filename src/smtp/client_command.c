@@ -176,7 +176,9 @@ void smtp_client_bdat(struct smtp_client *client, size_t n, bool is_last)
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	ASSERT(smtp_client_can_bdat(client));
-	buf_printf(&line, "BDAT %zu%s", n, is_last ? " LAST" : "");
+	put(&line, STR("BDAT "));
+	buf_write_number(&line, n, 0);
+	put(&line, is_last ? STR(" LAST") : STR(""));
 	send_line(client, &line, is_last ? SMTP_CLIENT_DOT : SMTP_CLIENT_BDAT);
 }
 

@@ -40,10 +40,18 @@ bool auth_is_response(const struct smtp_server *server, struct str line)
 	return true;
 }
 
+static bool begins_with_verb(struct str line)
+{
+	size_t blanks = 0;
+
+	while (blanks < line.n && (line.p[blanks] == ' ' || line.p[blanks] == '\t'))
+		blanks++;
+	return str_starts_with_nocase(str_from_pos(line, blanks), VERB);
+}
+
 bool auth_is_secret(const struct smtp_server *server, struct str line)
 {
-	return server->in_auth || str_starts_with_nocase(str_trim(line), VERB) ||
-	       is_left_over(server, line);
+	return server->in_auth || begins_with_verb(line) || is_left_over(server, line);
 }
 
 /* sasl-mech = 1*20mech-char; mech-char = UPPER-ALPHA / DIGIT / HYPHEN / UNDERSCORE */

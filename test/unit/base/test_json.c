@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -86,6 +87,26 @@ static const struct {
 	{ STR_INIT("\xe2\x82x€"), "\"\\u00e2\\u0082x€\"" },
 };
 
+/* With its name the same value, wherever commas stand. */
+static void check_pair(struct str value, const char *text)
+{
+	char want[200];
+	struct buf buf;
+	struct json json;
+
+	snprintf(want, sizeof(want), "{\"a\":%s,\"b\":%s,\"c\":1}", text, text);
+	buf_init(&buf, 1000);
+	json_init(&json, &buf);
+	json_object_begin(&json);
+	json_name_str(&json, STR("a"), value);
+	json_name_str(&json, STR("b"), value);
+	json_key_uint(&json, "c", 1);
+	json_object_end(&json);
+	assert_true(json_ok(&json));
+	assert_written(&buf, want);
+	buf_free(&buf);
+}
+
 static void escapes(void **state)
 {
 	struct guard guard = guard_make(100);
@@ -100,6 +121,7 @@ static void escapes(void **state)
 		json_str(&json, guard_put(&guard, strings[i].value));
 		assert_true(json_ok(&json));
 		assert_written(&buf, strings[i].text);
+		check_pair(guard_put(&guard, strings[i].value), strings[i].text);
 		buf_free(&buf);
 	}
 	guard_free(&guard);
@@ -108,7 +130,7 @@ static void escapes(void **state)
 /* For every size of the buffer: it never holds more, and the writer says whether all is there. */
 static void remembers_that_it_was_full(void **state)
 {
-	static const char whole[] = "{\"k\\u000a\":[\"a\\\"b\",12,\"0aff\",true]}";
+	static const char whole[] = "{\"k\\u000a\":[\"a\\\"b\",12,\"0aff\",true],\"n\":\"v\"}";
 
 	(void)state;
 	for (size_t max = 0; max <= sizeof(whole) + 2; max++) {
@@ -125,6 +147,7 @@ static void remembers_that_it_was_full(void **state)
 		json_hex(&json, STR("\x0a\xff"));
 		json_bool(&json, true);
 		json_array_end(&json);
+		json_name_str(&json, STR("n"), STR("v"));
 		json_object_end(&json);
 		assert_int_equal(json_ok(&json), max >= sizeof(whole) - 1);
 		assert_memory_equal(buf_view(&buf).p, whole, buf_used(&buf));
