@@ -2,7 +2,8 @@
  * The event loop: libev in one place. Timers that are cheap to move, tasks for the end of the
  * turn, and a retire list: nothing is freed under a caller.
  *
- * One turn: events are handled; then the deferred tasks run (tasks that they defer run in the
+ * One turn: events are handled, those of sockets before deadlines (where the program was kept from
+ * running, what has come meanwhile is not late); then the deferred tasks run (tasks that they defer run in the
  * same round, up to a budget); then streams with output write it, once each; then what was
  * retired is freed; then the loop sleeps, unless tasks are left: then it only looks for events.
  */

@@ -255,6 +255,8 @@ void timer_init(struct timer *timer, struct loop *loop, void (*expired)(void *ct
 {
 	*timer = (struct timer){ .loop = loop, .expired = expired, .ctx = ctx };
 	ev_init(&timer->watcher, look_at_deadline);
+	/* Behind the sockets: what is late may have come meanwhile, when it was we who slept. */
+	ev_set_priority(&timer->watcher, EV_MINPRI);
 	timer->watcher.data = timer;
 }
 

@@ -379,6 +379,49 @@ static void test_timer_set_while_expiring(void **state)
 	assert_int_equal(alarm.count, count);
 }
 
+/* The machine had no time for us: the answer is there, and the deadline is over as well. */
+static void hear(struct ev_loop *ev, ev_io *io, int revents)
+{
+	struct story *story = io->data;
+
+	(void)revents;
+	tell(story, 'i');
+	ev_io_stop(ev, io);
+}
+
+static void be_late(void *ctx)
+{
+	struct story *story = ctx;
+
+	tell(story, 't');
+	loop_stop(story->loop);
+}
+
+static void test_what_has_come_is_heard_before_a_deadline(void **state)
+{
+	struct story *story = *state;
+	struct timer timers[3];
+	ev_io io;
+	int ends[2];
+
+	assert_int_equal(pipe(ends), 0);
+	assert_int_equal(write(ends[1], "x", 1), 1);
+	ev_io_init(&io, hear, ends[0], EV_READ);
+	io.data = story;
+	ev_io_start(loop_ev(story->loop), &io);
+	for (size_t i = 0; i < 3; i++) {
+		timer_init(&timers[i], story->loop, be_late, story);
+		timer_set(&timers[i], 1);
+	}
+	usleep(20000);
+	loop_run(story->loop);
+	assert_string_equal(story->text, "ittt");
+	for (size_t i = 0; i < 3; i++)
+		timer_stop(&timers[i]);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 static void test_stop_of_an_unused_timer(void **state)
 {
 	struct timer zeroed = { 0 };
@@ -432,6 +475,7 @@ int main(void)
 		TEST(test_timers),
 		TEST(test_moved_later_in_a_turn),
 		TEST(test_timer_set_while_expiring),
+		TEST(test_what_has_come_is_heard_before_a_deadline),
 		TEST(test_stop_of_an_unused_timer),
 		TEST(test_signals),
 		TEST(test_scratch_is_writable),
