@@ -122,6 +122,13 @@ static bool is_our_fault(const struct smtp_reply *reply)
 	return reply->code == 501 || reply->code == 502 || reply->code == 503 || reply->code == 550;
 }
 
+/* 421 is the server's own goodbye, but for what policy says of the client whom it was just told (X.7):
+ * Postfix, of one with too many connections. */
+static bool is_goodbye(const struct smtp_reply *reply)
+{
+	return reply->code == 421 && !(reply->enhanced.present && reply->enhanced.subject == 7);
+}
+
 /* Other refusals are the server's policy, and meant for the client. */
 static void xclient_answered(struct link *link, const struct smtp_reply *reply)
 {
@@ -130,7 +137,7 @@ static void xclient_answered(struct link *link, const struct smtp_reply *reply)
 	if (reply->code == 220) {
 		link->is_clients = true;
 		smtp_client_hello_again(&link->client, link_hello_name(link));
-	} else if (smtp_reply_class(reply) >= 4 && reply->code != 421 && !is_our_fault(reply)) {
+	} else if (smtp_reply_class(reply) >= 4 && !is_goodbye(reply) && !is_our_fault(reply)) {
 		link_refused(link, reply);
 	} else {
 		snprintf(why, sizeof(why), "%d %.*s", reply->code, STR_ARG(reply->text));
@@ -151,7 +158,8 @@ static bool refuses_client(
 {
 	const struct backend_settings *settings = link->backend->settings;
 
-	if (link->is_probe || smtp_reply_class(reply) < 4 || reply->code == 421 ||
+	if (link->is_probe || smtp_reply_class(reply) < 4 ||
+		(reply->code == 421 && (!link->is_clients || is_goodbye(reply))) ||
 		reply->code == 521 || (reply->enhanced.present && reply->enhanced.subject != 7) ||
 		!server_is_usable(link->server, loop_now_ms(link->env->loop)))
 		return false;

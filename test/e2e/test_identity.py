@@ -105,6 +105,8 @@ def test_server_that_does_not_offer_it(identity, extensions):
                                         ("501 5.5.4 bad syntax", 451),
                                         ("503 5.5.1 not now", 451),
                                         ("421 4.3.2 not now", 451),
+                                        ("421 not now", 451),
+                                        ("421 4.7.0 too many connections from client", 451),
                                         ("554 5.7.1 client refused", 554),
                                         ("450 4.7.1 client greylisted", 450)])
 def test_xclient_that_is_refused(reply, code):
@@ -113,12 +115,27 @@ def test_xclient_that_is_refused(reply, code):
             Edge(backend, identity="xclient") as gatepost:
         [answer] = deliver(gatepost)
         assert answer.code == code
-        verdict = reply.startswith(("554", "450"))
+        verdict = reply.startswith(("554", "450", "421 4.7"))
         assert bool(gatepost.log_records("identity_refused")) == (
             not verdict)
         if verdict:
             assert reply[10:] in str(answer)
         assert backend.commands("MAIL") == []
+
+
+@pytest.mark.parametrize("step", ["xclient", "ehlo2"])
+def test_clients_with_too_many_connections_bring_no_server_down(step):
+    """Postfix says 421 4.7.0 to XCLIENT then."""
+    with Backend(extensions=f"PIPELINING,{XCLIENT}") as backend, \
+            Edge(backend, identity="xclient") as gatepost:
+        backend.wait_for("end")
+        backend.set_faults([f"{step}:reply-close=421 4.7.0 Error: too many connections from you@5"])
+        for _ in range(5):
+            [answer] = deliver(gatepost)
+            assert str(answer) == "451 4.7.0 Error: too many connections from you"
+        assert codes(deliver(gatepost)) == [250]
+        for event in ("server_down", "backend_failed", "identity_refused"):
+            assert not gatepost.log_records(event)
 
 
 @pytest.mark.parametrize("reply,code", [("554 5.7.1 client refused", 554),
