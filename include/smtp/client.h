@@ -7,7 +7,8 @@
  *
  * With PIPELINING several commands may be under way, without it one; nothing is sent behind a
  * command that ends a group. A reply that nobody asked for, or bytes behind the reply that ends a group (RFC 2920), break the dialogue: they are never
- * taken for the answer to something sent later.
+ * taken for the answer to something sent later. So does a 250 to MAIL whose enhanced code is not that of
+ * the first one on this connection: it answers something else.
  */
 #ifndef SMTP_CLIENT_H
 #define SMTP_CLIENT_H
@@ -73,6 +74,7 @@ struct smtp_client {
 	bool is_early; /* the reply that is coming in began before anything asked for it */
 	uint8_t pending[SMTP_CLIENT_WINDOW]; /* ring of enum smtp_client_step */
 	uint8_t first, count;
+	uint32_t mail_mark;    /* what its first 250 to MAIL said; 0: none yet */
 	unsigned accepted;     /* recipients since MAIL, as far as it was answered */
 	unsigned finals;       /* final replies that have come */
 	unsigned xclient_due;  /* attributes for the next XCLIENT, */
@@ -120,8 +122,8 @@ void smtp_client_hello_again(struct smtp_client *client, struct str hello);
  *
  * Seldom does it take more than one command; then the answer is that to the last, or the first
  * refusal. After 220 the owner says smtp_client_hello_again(), before which nothing else can be
- * sent; from then on the session is that of this client alone. 421, 501, 503 and 550 are about us,
- * any other refusal is what the server has to say to the client. A refusal leaves the session as it
+ * sent; from then on the session is that of this client alone. 421 (but for X.7), 501, 503 and 550
+ * are about us, any other refusal is what the server has to say to the client. A refusal leaves the session as it
  * was when smtp_client_can_send() says so, else it is of no more use.
  */
 bool smtp_client_xclient(struct smtp_client *client, const struct xclient_identity *identity);

@@ -328,12 +328,25 @@ void message_chunk_answered(struct forward *forward, const struct smtp_reply *re
 	message_lost(forward, &verdict.answer);
 }
 
+/*
+ * With DATA it is 354 that shows that both sides stand at the same place. With BDAT nothing does: behind a
+ * reply too many in the envelope, that to RCPT would be taken for the one to the message, if it comes late. It says
+ * X.1.5, of addresses (RFC 3463); the answer to a message does not. With LMTP it may.
+ */
+static bool answers_an_address(const struct forward *forward, const struct smtp_reply *reply)
+{
+	return smtp_reply_class(reply) == 2 && reply->enhanced.present &&
+	       reply->enhanced.subject == 1 && !forward->link->client.is_lmtp;
+}
+
 /* No 250 without the dot: one that came while we still hold the end answers something else. */
 static const char *why_unbelievable(
 	const struct forward *forward, const struct smtp_reply *reply, const struct answer *verdict)
 {
 	if (smtp_reply_class(reply) == 2 && stream_pending(&forward->link->stream) > 0)
 		return "a reply before the end of the message was sent";
+	if (forward->is_chunked && answers_an_address(forward, reply))
+		return "the answer to a command of the envelope";
 	return verdict->is_senseless ? "senseless reply" : NULL;
 }
 

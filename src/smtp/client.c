@@ -144,10 +144,36 @@ static void xclient_answered(
 		answered(client, step, reply);
 }
 
+/* Never 0: "no enhanced code" is a mark, too. */
+static uint32_t mark_of(const struct smtp_reply *reply)
+{
+	return reply->enhanced.present
+		       ? 2 + reply->enhanced.subject * 1000U + reply->enhanced.detail
+		       : 1;
+}
+
+/*
+ * A reply too many in a group would answer what is behind it, and nobody could tell: all say 250. But
+ * servers tell by the enhanced code what they answer (RSET 2.0.0, MAIL 2.1.0, RCPT 2.1.5), and say the
+ * same to each MAIL. The first one of a connection had nothing of an earlier transaction before it.
+ */
+static bool is_out_of_step(struct smtp_client *client, const struct smtp_reply *reply)
+{
+	if (reply->code != 250)
+		return false;
+	if (client->mail_mark == 0)
+		client->mail_mark = mark_of(reply);
+	return client->mail_mark != mark_of(reply);
+}
+
 static void mail_answered(
 	struct smtp_client *client, enum smtp_client_step step, const struct smtp_reply *reply)
 {
 	client->accepted = 0;
+	if (is_out_of_step(client, reply)) {
+		break_off(client, "MAIL is not answered as it was before", reply);
+		return;
+	}
 	answered(client, step, reply);
 }
 

@@ -252,6 +252,53 @@ def test_answer_that_nobody_asked_for_is_none_to_the_last_chunk():
         assert gatepost.wait_log("transaction")["outcome"] == "deferred"
 
 
+class Surplus(Chunks):
+    """A server with a reply too many, behind the one to this verb in the second transaction; it takes its time with recipients, and refuses each message but the first."""
+
+    EXTENSIONS = b"250-surplus\r\n250-PIPELINING\r\n250-ENHANCEDSTATUSCODES\r\n250 CHUNKING\r\n"
+
+    def __init__(self, verb):
+        self.verb = verb
+        self.taken = []
+        self.is_due = True
+        super().__init__(None)
+
+    def serve(self, connection):
+        with connection, connection.makefile("rb") as lines:
+            try:
+                connection.sendall(b"220 surplus\r\n")
+                for line in lines:
+                    self.answer_line(connection, lines, line)
+            except OSError:
+                pass
+
+    def answer_line(self, connection, lines, line):
+        verb = line[:4].upper()
+        if verb == b"BDAT":
+            self.taken.append(lines.read(int(line.split()[1])))
+        if verb == b"RCPT":
+            time.sleep(0.2)
+        final = b"554 5.6.0 No\r\n" if len(self.taken) > 1 else b"250 2.0.0 Taken\r\n"
+        reply = {b"EHLO": self.EXTENSIONS, b"MAIL": b"250 2.1.0 Ok\r\n", b"RCPT": b"250 2.1.5 Ok\r\n",
+                 b"BDAT": final}.get(verb, b"250 2.0.0 Ok\r\n")
+        is_surplus = verb == self.verb and len(self.taken) == 1 and self.is_due
+        self.is_due &= not is_surplus
+        connection.sendall(reply + b"250 2.0.0 Ok\r\n" * is_surplus)
+
+
+@pytest.mark.parametrize("verb", [b"RSET", b"MAIL", b"RCPT"])
+def test_reply_too_many_is_not_the_answer_to_a_message(verb):
+    """RSET, MAIL and RCPT were answered by the replies before theirs, and the message by that to RCPT: the
+    client was told 250 for what the server refused."""
+    with Surplus(verb) as server, Edge(server) as gatepost:
+        assert deliver(gatepost) == [250]
+        for _ in range(3):
+            assert deliver(gatepost, 1) in ([554], [451])
+        assert all(len(body) > len(BODY) for body in server.taken)
+        assert bool(gatepost.log_records("outcome_unknown")) == (verb == b"MAIL")
+        assert [record["outcome"] for record in gatepost.log_records("transaction")].count("accepted") == 1
+
+
 def test_whole_message_has_its_answer_in_time_from_server_to_server():
     """Each server that was lost had begun the time for the next one anew: with some of them the client
     had given up before the last one said 250."""

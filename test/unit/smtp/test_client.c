@@ -376,6 +376,41 @@ static void test_sending_from_inside_an_answer(void **state)
 	talk_close(&talk);
 }
 
+/* A reply too many in a group answers what is behind it. Servers tell by the enhanced code what they
+ * answer, and say the same to each MAIL. */
+static void test_out_of_step(void **state)
+{
+	static const struct {
+		const char *first, *second;
+		bool is_in_step;
+	} rows[] = {
+		{ "250 2.1.0 Ok\r\n", "250 2.1.0 Sender ok\r\n", true },
+		{ "250 2.1.0 Ok\r\n", "250 2.0.0 Ok\r\n", false },
+		{ "250 2.1.0 Ok\r\n", "250 2.1.5 Ok\r\n", false },
+		{ "250 2.1.0 Ok\r\n", "250 Ok\r\n", false },
+		{ "250 Ok\r\n", "250 2.0.0 Ok\r\n", false },
+		{ "250 Ok\r\n", "250 Reset\r\n", true },
+		{ "250 0.0 Ok\r\n", "250 Ok\r\n", true },
+		/* Refusals have their own, and are no measure. */
+		{ "250 2.1.0 Ok\r\n", "450 4.7.1 Later\r\n", true },
+		{ "550 5.7.1 No\r\n", "250 2.1.0 Ok\r\n", true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+		struct talk talk;
+		talk_open(&talk, i % 2);
+		talk_greet(&talk, STR(SERVER_EHLO));
+		talk_mail(&talk);
+		talk_hear(&talk, str_from(rows[i / 2].first));
+		talk_mail(&talk);
+		talk_hear(&talk, str_from(rows[i / 2].second));
+		if (talk.client.is_broken == rows[i / 2].is_in_step)
+			fail_msg("%s then %s", rows[i / 2].first, rows[i / 2].second);
+		talk_close(&talk);
+	}
+}
+
 static void test_lines_without_end(void **state)
 {
 	static char line[SMTP_REPLY_LINE_MAX], text[SMTP_CLIENT_INPUT_MAX];
@@ -436,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_what_breaks_it),
 		cmocka_unit_test(test_half_a_reply_too_early),
 		cmocka_unit_test(test_sending_from_inside_an_answer),
+		cmocka_unit_test(test_out_of_step),
 		cmocka_unit_test(test_lines_without_end),
 		cmocka_unit_test(test_broken_stays_broken),
 	};
