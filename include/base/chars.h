@@ -44,8 +44,9 @@ static inline bool chars_are(enum chars set, struct str text)
 	return chars_span(set, text) == text.n;
 }
 
-/* chars_are() with CHARS_PRINTABLE, eight bytes at a time. */
+/* chars_are() with CHARS_PRINTABLE and CHARS_TEXT, eight bytes at a time. */
 bool chars_are_printable(struct str text);
+bool chars_are_text(struct str text);
 
 /* chars_span() with CHARS_JSON, eight bytes at a time. */
 size_t chars_span_json(struct str text);

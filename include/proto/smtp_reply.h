@@ -99,4 +99,8 @@ struct str smtp_extensions_print(unsigned set, char out[SMTP_EXTENSIONS_TEXT_MAX
 #define SMTP_REPLY_PRINT_MAX 8192
 void smtp_reply_print(struct buf *out, int code, struct str enhanced, struct str text);
 
+/* The same for one that was read: without an enhanced code it gets X.0.0, but for class 3, which has
+ * none (RFC 2034 section 4). */
+void smtp_reply_repeat(struct buf *out, const struct smtp_reply *reply);
+
 #endif

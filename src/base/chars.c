@@ -56,12 +56,18 @@ static uint64_t unprintable(uint64_t word)
 	return (word | (word - ALL(0x20)) | (word + ALL(0x01))) & ALL(0x80);
 }
 
-/* … when one of them is `byte`; of printable ones. */
+/* … when one of them is `byte`. */
 static uint64_t some(uint64_t word, unsigned char byte)
 {
 	uint64_t difference = word ^ ALL(byte);
 
 	return (difference - ALL(0x01)) & ~difference & ALL(0x80);
+}
+
+/* … when one of them is 0x00-0x1f or 0x7f. */
+static uint64_t not_text(uint64_t word)
+{
+	return ((word - ALL(0x20)) & ~word & ALL(0x80)) | some(word, 0x7f);
 }
 
 static uint64_t not_json(uint64_t word)
@@ -78,6 +84,16 @@ bool chars_are_printable(struct str text)
 		if (unprintable(load(text.p + at)))
 			return false;
 	return !unprintable(load(text.p + text.n - WORD));
+}
+
+bool chars_are_text(struct str text)
+{
+	if (text.n < WORD)
+		return chars_are(CHARS_TEXT, text);
+	for (size_t at = 0; at + WORD < text.n; at += WORD)
+		if (not_text(load(text.p + at)))
+			return false;
+	return !not_text(load(text.p + text.n - WORD));
 }
 
 size_t chars_span_json(struct str text)

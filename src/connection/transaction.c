@@ -77,9 +77,8 @@ static struct recipient *copy_recipient(struct arena *arena, const struct recipi
 	if (copy == NULL)
 		return NULL;
 	*copy = *recipient;
-	bool done = move_text(arena, &copy->path.original) && move_text(arena, &copy->path.user) &&
-		    move_text(arena, &copy->path.host) && move_text(arena, &copy->path.address) &&
-		    move_text(arena, &copy->params.notify) && move_text(arena, &copy->params.orcpt);
+	bool done = smtp_path_move(&copy->path, arena) && move_text(arena, &copy->params.notify) &&
+		    move_text(arena, &copy->params.orcpt);
 	return done ? copy : NULL;
 }
 

@@ -82,7 +82,7 @@ enum smtp_line_fault smtp_command_parse(struct str line, struct smtp_command *co
 	command->verb = find_verb(command->word);
 	if (command->verb == SMTP_VERB_UNKNOWN && is_http(command->word))
 		return SMTP_LINE_NOT_SMTP;
-	if (chars_are(CHARS_TEXT, command->word) && chars_are(CHARS_TEXT, command->argument))
+	if (chars_are_text(command->word) && chars_are_text(command->argument))
 		return SMTP_LINE_FINE;
 	command->verb = SMTP_VERB_UNKNOWN;
 	return SMTP_LINE_CONTROL;

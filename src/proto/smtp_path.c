@@ -259,17 +259,32 @@ static enum smtp_path_fault judge_name(struct str name)
 								  : SMTP_PATH_BAD_DOMAIN;
 }
 
+static void copy_lower(struct str text, char out[IDN_NAME_MAX])
+{
+	size_t n = str_copy_to(text, out, IDN_NAME_MAX);
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = ascii_lower(out[i]);
+}
+
+static enum smtp_path_fault make_ascii_name(struct str domain, char out[IDN_NAME_MAX])
+{
+	enum smtp_path_fault fault = judge_name(domain);
+
+	if (fault == SMTP_PATH_FINE)
+		copy_lower(domain, out);
+	else if (has_long_label(domain))
+		fault = SMTP_PATH_TOO_LONG;
+	return fault;
+}
+
 static enum smtp_path_fault make_name(struct str domain, char out[IDN_NAME_MAX])
 {
-	bool is_ascii = idn_is_ascii(domain);
-
-	if (!idn_to_ascii(domain, out))
-		return is_ascii && has_long_label(domain) ? SMTP_PATH_TOO_LONG
-							  : SMTP_PATH_BAD_DOMAIN;
-	struct str name = str_from(out);
-	if (!is_ascii && !is_faithful(domain, name))
+	if (idn_is_ascii(domain))
+		return make_ascii_name(domain, out);
+	if (!idn_to_ascii(domain, out) || !is_faithful(domain, str_from(out)))
 		return SMTP_PATH_BAD_DOMAIN;
-	return judge_name(name);
+	return judge_name(str_from(out));
 }
 
 /* The tag as it is registered, for readers that compare it exactly; the rest in lower case. */
@@ -281,15 +296,20 @@ static enum smtp_path_fault make_literal(struct str domain, char out[IDN_NAME_MA
 
 	if (!smtp_is_address_literal(domain) || !cut_literal(domain, &address, &is_v6))
 		return SMTP_PATH_BAD_DOMAIN;
-	str_copy_to(domain, out, IDN_NAME_MAX);
-	for (size_t i = 0; i < domain.n; i++)
-		out[i] = ascii_lower(out[i]);
+	copy_lower(domain, out);
 	if (is_v6)
 		memcpy(out, "[IPv6:", tag);
 	return SMTP_PATH_FINE;
 }
 
 /* ---- Storing ---------------------------------------------------------------------------- */
+
+/* Both are views of the address. */
+static void set_parts(struct smtp_path *path, size_t user, size_t host)
+{
+	path->user = str_range(path->address, 0, user);
+	path->host = str_from_pos(path->address, path->address.n - host);
+}
 
 static enum smtp_path_fault store(struct smtp_path *path, struct str original, struct str local,
 	struct str host, struct arena *arena)
@@ -307,9 +327,19 @@ static enum smtp_path_fault store(struct smtp_path *path, struct str original, s
 		memcpy(address + local.n + 1, host.p, host.n);
 	}
 	path->address = str_make(address, n);
-	path->user = str_range(path->address, 0, local.n);
-	path->host = str_from_pos(path->address, n - host.n);
+	set_parts(path, local.n, host.n);
 	return SMTP_PATH_FINE;
+}
+
+bool smtp_path_move(struct smtp_path *path, struct arena *arena)
+{
+	size_t user = path->user.n, host = path->host.n;
+
+	if (!arena_str(arena, path->original, &path->original) ||
+		!arena_str(arena, path->address, &path->address))
+		return false;
+	set_parts(path, user, host);
+	return true;
 }
 
 static enum smtp_path_fault store_mailbox(

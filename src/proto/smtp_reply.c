@@ -397,18 +397,39 @@ static struct str fitting_enhanced(struct str enhanced, int code)
 	return take_enhanced(&behind, code).present && behind.n == 0 ? str_trim(enhanced) : STR("");
 }
 
-void smtp_reply_print(struct buf *out, int code, struct str enhanced, struct str text)
+static void put_reply(struct buf *out, int code, struct str enhanced, struct str text)
 {
 	struct str rest = str_range(text, 0, SMTP_REPLY_TEXT_MAX);
 	size_t lines = 0;
 	bool is_last;
 
 	ASSERT(code >= 200 && code <= 599);
-	enhanced = fitting_enhanced(enhanced, code);
 	size_t max = PRINTED_LINE_MAX - STR("250 ").n - STR(" \r\n").n - enhanced.n;
 	do {
 		struct str line = take_text(&rest, max);
 		is_last = rest.n == 0 || ++lines == SMTP_REPLY_LINES_MAX;
 		put_line(out, code, is_last, enhanced, line);
 	} while (!is_last);
+}
+
+void smtp_reply_print(struct buf *out, int code, struct str enhanced, struct str text)
+{
+	put_reply(out, code, fitting_enhanced(enhanced, code), text);
+}
+
+void smtp_reply_repeat(struct buf *out, const struct smtp_reply *reply)
+{
+	int class = smtp_reply_class(reply);
+	bool is_present = reply->enhanced.present;
+	char memory[sizeof("5.999.999")];
+	struct buf enhanced = buf_on(memory, sizeof(memory));
+
+	if (class != 3) {
+		buf_write_number(&enhanced, (uint64_t) class, 0);
+		buf_write(&enhanced, STR("."));
+		buf_write_number(&enhanced, is_present ? reply->enhanced.subject : 0, 0);
+		buf_write(&enhanced, STR("."));
+		buf_write_number(&enhanced, is_present ? reply->enhanced.detail : 0, 0);
+	}
+	put_reply(out, reply->code, buf_view(&enhanced), reply->text);
 }

@@ -126,19 +126,6 @@ void server_reply(struct smtp_server *server, enum reply_id reply, struct str de
 	send_last_response(server);
 }
 
-void server_print_answer(const struct smtp_reply *reply, struct buf *out)
-{
-	char memory[24];
-	struct buf enhanced = buf_on(memory, sizeof(memory));
-
-	buf_write_number(&enhanced, (uint64_t)(reply->code / 100), 0);
-	buf_write(&enhanced, STR("."));
-	buf_write_number(&enhanced, reply->enhanced.present ? reply->enhanced.subject : 0, 0);
-	buf_write(&enhanced, STR("."));
-	buf_write_number(&enhanced, reply->enhanced.present ? reply->enhanced.detail : 0, 0);
-	smtp_reply_print(out, reply->code, buf_view(&enhanced), reply->text);
-}
-
 void server_reply_answer(struct smtp_server *server, const struct smtp_answer *answer)
 {
 	struct buf *out = &server->connection->last_response;
@@ -149,7 +136,7 @@ void server_reply_answer(struct smtp_server *server, const struct smtp_answer *a
 		return;
 	}
 	buf_truncate(out, 0);
-	server_print_answer(reply, out);
+	smtp_reply_repeat(out, reply);
 	send_last_response(server);
 }
 

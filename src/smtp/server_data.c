@@ -123,7 +123,7 @@ void smtp_server_body_lost(struct smtp_server *server, const struct smtp_answer 
 	ASSERT(server->lost_code >= 400);
 	buf_truncate(&server->refusal, 0);
 	if (answer->reply != NULL)
-		server_print_answer(answer->reply, &server->refusal);
+		smtp_reply_repeat(&server->refusal, answer->reply);
 	else
 		reply_print(answer->own, server->connection, server->settings->hostname, STR(""),
 			&server->refusal);

@@ -63,8 +63,6 @@ void server_refuse_as(
 struct str server_last_line(const struct smtp_server *server);
 struct str server_without_line_end(struct str line);
 
-/* A backend's reply as it goes to the client. */
-void server_print_answer(const struct smtp_reply *reply, struct buf *out);
 /* The plan's opinion on a stage; smtp_server_verdict() follows. */
 void server_ask(struct smtp_server *server, enum policy_stage stage);
 /* The reply to a malformed path (`syntax` is the command's own; `utf8`: UTF-8 was allowed) or parameter; REPLY_NONE when

@@ -99,6 +99,7 @@ static void eight_at_a_time_are_as_one(void **state)
 				struct str text = guard_put(&guard, str_make(bytes, n));
 				assert_int_equal(chars_are_printable(text),
 					chars_are(CHARS_PRINTABLE, text));
+				assert_int_equal(chars_are_text(text), chars_are(CHARS_TEXT, text));
 				assert_int_equal(
 					chars_span_json(text), chars_span(CHARS_JSON, text));
 			}

@@ -295,6 +295,39 @@ static void test_print(void **state)
 	buf_free(&out);
 }
 
+/* What was read goes out again: with its own code, with X.0.0 where it had none, with none at 3xx. */
+static void test_repeats(void **state)
+{
+	static const struct {
+		struct str read, repeated;
+	} cases[] = {
+		{ STR_INIT("250 2.1.5 Ok\r\n"), STR_INIT("250 2.1.5 Ok\r\n") },
+		{ STR_INIT("250 Ok\r\n"), STR_INIT("250 2.0.0 Ok\r\n") },
+		{ STR_INIT("550 5.999.999 no\r\n"), STR_INIT("550 5.999.999 no\r\n") },
+		{ STR_INIT("550 2.1.5 no\r\n"), STR_INIT("550 5.0.0 2.1.5 no\r\n") },
+		{ STR_INIT("451\r\n"), STR_INIT("451 4.0.0\r\n") },
+		{ STR_INIT("550-5.7.1 a\r\n550 5.7.1 b\xff\r\n"),
+			STR_INIT("550-5.7.1 a\r\n550 5.7.1 b?\r\n") },
+		{ STR_INIT("354 go on\r\n"), STR_INIT("354 go on\r\n") },
+	};
+	struct buf out, text;
+
+	(void)state;
+	buf_init(&out, SMTP_REPLY_PRINT_MAX);
+	buf_init(&text, SMTP_REPLY_TEXT_MAX);
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		enum smtp_reply_fault fault;
+		struct smtp_reply reply;
+		size_t taken;
+		assert_int_equal(smtp_reply_parse(cases[i].read, &text, &reply, &taken, &fault), 1);
+		smtp_reply_repeat(&out, &reply);
+		assert_true(str_eq(buf_view(&out), cases[i].repeated));
+		buf_consume(&out, buf_used(&out));
+	}
+	buf_free(&text);
+	buf_free(&out);
+}
+
 static void check_lines(struct str printed)
 {
 	while (printed.n > 0) {
@@ -408,6 +441,7 @@ int main(void)
 		cmocka_unit_test(test_capabilities),
 		cmocka_unit_test(test_capabilities_of_cut_text),
 		cmocka_unit_test(test_print),
+		cmocka_unit_test(test_repeats),
 		cmocka_unit_test(test_print_of_long_texts),
 	};
 
