@@ -40,7 +40,8 @@ enum smtp_domain_kind {
 	SMTP_DOMAIN_LITERAL, /* "[192.0.2.1]", "[IPv6:…]" */
 };
 
-/* An address of the envelope; all views are in the arena it was parsed into. */
+/* An address of the envelope; all views are in the arena it was parsed into, those of `user` and `host`
+ * in `address`. */
 struct smtp_path {
 	struct str original; /* exactly as sent, "<" and ">" included */
 	struct str user;     /* local part as sent, quotes kept; "" for "<>" */

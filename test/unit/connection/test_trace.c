@@ -193,7 +193,9 @@ static void test_transaction_in_the_trace(void **state)
 		.has_envid = true };
 	struct recipient *recipient = transaction_candidate(transaction);
 	recipient->path.original = STR("<b@example.org>");
-	recipient->path.host = STR("example.org");
+	recipient->path.address = STR("b@example.org");
+	recipient->path.user = str_range(recipient->path.address, 0, 1);
+	recipient->path.host = str_from_pos(recipient->path.address, 2);
 	recipient->params.orcpt = STR("rfc822;b@example.org");
 	assert_json(print(fixture, 0), "transaction.outcome", "null");
 	assert_json(print(fixture, 0), "transaction.ms", "null");
@@ -217,8 +219,8 @@ static void test_transaction_in_the_trace(void **state)
 		"\"address\":\"A@example.net\",\"params\":{\"size\":99,\"body\":\"8BITMIME\","
 		"\"smtputf8\":true,\"ret\":\"HDRS\",\"envid\":\"x+41\"}}");
 	assert_json(element, "rcpt_to",
-		"[{\"original\":\"<b@example.org>\",\"user\":\"\",\"host\":\"example.org\","
-		"\"address\":\"\",\"params\":{\"orcpt\":\"rfc822;b@example.org\"}}]");
+		"[{\"original\":\"<b@example.org>\",\"user\":\"b\",\"host\":\"example.org\","
+		"\"address\":\"b@example.org\",\"params\":{\"orcpt\":\"rfc822;b@example.org\"}}]");
 	assert_json(element, "rcpt_count", "{\"accept\":1,\"tempfail\":0,\"reject\":0}");
 	assert_json(element, "relaying", "true");
 	assert_json(element, "data_bytes", "1234");
