@@ -27,6 +27,9 @@ struct link *pool_take(struct server *server, const struct link_port *port, void
 /* A connection that does not come from here is about to be opened, where there is room for one: within
  * max_connections, of which those that are kept are no part otherwise. */
 void pool_make_room(struct server *server);
+/* One that was taken from here was silent until its deadline. What lies here is as dead, where a firewall on
+ * the way has forgotten them all: nobody is to wait for each of them in turn. */
+void pool_distrust(struct server *server);
 /* The program ends, or the servers change. */
 void pool_drop(struct backend *backend);
 

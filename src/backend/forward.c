@@ -77,13 +77,16 @@ static void log_failed(const struct forward *forward, const char *step, const ch
 /*
  * Before the message another server can be used, and while it is kept whole. A connection that
  * served an earlier transaction may simply have been closed meanwhile, and one that a client uses to try
- * addresses ends some time: then the same server gets another chance. `server` is the one that was lost.
+ * addresses ends some time: then the same server gets another chance. Not so when it has refused what
+ * another had accepted: on its next connection it would again. `server` is the one that was lost.
  */
 static void replace_server(
 	struct forward *forward, struct server *server, const struct link_loss *loss)
 {
-	if (forward->is_worn) {
+	if (forward->is_worn && loss->event != SERVER_OK) {
 		forward->choice = (struct server_choice){ 0 };
+		if (loss->event == SERVER_STALLED)
+			pool_distrust(server);
 	} else {
 		server_note(server, loss->event, loop_now_ms(forward->env->loop));
 		forward->obstacle = REPLY_NO_BACKEND;

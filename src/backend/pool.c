@@ -138,6 +138,19 @@ void pool_make_room(struct server *server)
 	link_close(&link);
 }
 
+void pool_distrust(struct server *server)
+{
+	struct link *link, *next;
+
+	for (link = LIST_FIRST(&server->pool); link != NULL; link = next) {
+		next = LIST_NEXT(link, entry);
+		if (!link->is_idle)
+			continue;
+		leave_pool(link);
+		link_close(&link);
+	}
+}
+
 void pool_drop(struct backend *backend)
 {
 	for (size_t i = 0; i < backend->server_count; i++) {

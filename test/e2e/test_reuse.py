@@ -1,4 +1,5 @@
 """Connections to servers that serve more than one client, and messages that go by BDAT."""
+import concurrent.futures
 import random
 import socket
 import threading
@@ -137,6 +138,46 @@ def test_connection_that_turns_out_to_be_dead_is_replaced(fault):
         assert deliver(gatepost) == [250]
         assert len(backend.messages()) == 2
         assert len(connections(backend)) == 2
+
+
+def fill_pool(gatepost, backend, count=5):
+    clients = [Client(gatepost.address) for _ in range(count)]
+    for client in clients:
+        client.hello()
+        client.envelope("a@example.net", ["one@example.com"])
+    for client in clients:
+        assert client.data(BODY).code == 250
+        client.quit()
+    assert len(connections(backend)) == count
+
+
+def test_kept_connections_that_are_all_dead_cost_one_wait():
+    """A firewall had forgotten them: a client waited for each of them in turn, its whole budget in the end."""
+    with Backend() as backend, Edge(backend) as gatepost:
+        fill_pool(gatepost, backend)
+        backend.set_faults(["rset:stall"])
+        assert deliver(gatepost) == [250]
+        stalled = gatepost.log_records("backend_failed", step="RSET")
+        assert len(stalled) == 1 and stalled[0]["error"] == "no answer in time"
+        assert not gatepost.log_records("server_down")
+        gatepost._wait(lambda: gatepost.connections() <= 1, 5, "dead connections are kept")
+
+
+def test_server_that_has_changed_its_mind_is_asked_once():
+    """It was asked on each connection that was kept, and the pool was used up by one client."""
+    with Backend() as backend, Edge(backend) as gatepost:
+        fill_pool(gatepost, backend)
+        with Client(gatepost.address) as client:
+            client.hello()
+            client.envelope("a@example.net", ["one@example.com"])
+            before = len(backend.commands("MAIL"))
+            backend.set_faults(["data:reset@1", "rcpt:reply=550 5.1.1 not any more"])
+            client.command("DATA", 451)
+            client.quit()
+        assert len(backend.commands("MAIL")) == before + 1
+        backend.set_faults([])
+        assert deliver(gatepost) == [250]
+        assert len(connections(backend)) == 5
 
 
 def test_server_that_is_restarted_between_two_clients():
@@ -311,6 +352,30 @@ def test_whole_message_has_its_answer_in_time_from_server_to_server():
         assert deliver(gatepost, 1, body) == [451]
         assert time.monotonic() - begun < 5
         assert gatepost.wait_log("transaction")["outcome"] == "deferred"
+
+
+@pytest.mark.parametrize("is_freed", [False, True])
+def test_whole_message_has_its_answer_in_time_from_the_queue(is_freed):
+    """The first server is lost when the message is all there, the next one is full: both waits are of one
+    budget. In time the message is delivered, once; else the client is told so before it gives up."""
+    body = b"Subject: x\r\n\r\n" + (b"z" * 98 + b"\r\n") * 400
+    timeouts = {**TIMEOUTS, "backend_data": "1s", "backend_final": "4s", "backend_queue": "60s"}
+    with Backend() as full, Chunks(lambda is_last: b"") as silent:
+        servers = [{"address": f"127.0.0.1:{full.port}", "max_connections": 1}, f"127.0.0.1:{silent.port}"]
+        settings = {"timeouts": timeouts, "backends": [{"name": "mta", "balance": "first", "servers": servers}]}
+        with Gatepost(settings) as gatepost, Client(gatepost.address) as holder, \
+                concurrent.futures.ThreadPoolExecutor() as pool:
+            holder.hello()
+            holder.envelope("holder@example.net", ["one@example.com"])
+            begun = time.monotonic()
+            told = pool.submit(deliver, gatepost, 1, body)
+            gatepost.wait_log("backend_failed")
+            if is_freed:
+                holder.command("RSET", 250)
+                holder.quit()
+            assert told.result() == [250 if is_freed else 451]
+            assert time.monotonic() - begun < 8
+        assert len(full.messages()) == is_freed
 
 
 @pytest.mark.parametrize("step", ["bdat", "bdat3", "dot"])
