@@ -47,8 +47,10 @@ void forward_bind(struct forward *forward, struct link *link);
 /* The client is nobody any more. */
 void forward_unbind(struct forward *forward);
 
-/* The candidate recipient; DATA; the final dot. Each is answered once. */
-void forward_recipient(struct forward *forward);
+/* The candidate recipient; DATA; the final dot. Each is answered once. `data_follows`: behind the answer
+ * to the recipient, if one is accepted, comes forward_data() or the end of the transaction. Then the
+ * server may be told both at once. */
+void forward_recipient(struct forward *forward, bool data_follows);
 void forward_data(struct forward *forward);
 void forward_end(struct forward *forward);
 

@@ -114,8 +114,9 @@ struct smtp_server_port {
 	/* Ask the plan; the answer is smtp_server_verdict(). May answer from inside. */
 	void (*ask)(void *ctx, enum policy_stage stage);
 	/* transaction->candidate passed our own policy; DATA did; the whole message did. The answer
-	 * is smtp_server_answer(), never from inside the call. */
-	void (*forward_recipient)(void *ctx);
+	 * is smtp_server_answer(), never from inside the call. `data_follows`: the client has said DATA
+	 * behind it, and nothing else; it is asked for when the recipient is answered. */
+	void (*forward_recipient)(void *ctx, bool data_follows);
 	void (*forward_data)(void *ctx);
 	/* False: the client is gone, the end was not forwarded, and there will be no answer. */
 	bool (*forward_end)(void *ctx);
@@ -181,7 +182,8 @@ struct smtp_server {
 	bool data_is_refused;  /* … and nothing known was said since: a body may come */
 	bool is_skipping_line; /* the rest of a line that was too long */
 	bool skipped_cr;       /* … whose last byte so far is CR */
-	bool has_more;         /* bytes stood behind the command in the same piece of input */
+	bool has_more;         /* bytes stood behind the command in the same piece of input: */
+	bool data_follows;     /* DATA and nothing else */
 	bool body_is_lost;     /* the message will be refused: swallow it */
 	bool end_is_forwarded; /* the backend was told the end: only its answer counts now */
 	bool requires_auth;    /* no MAIL without AUTH */

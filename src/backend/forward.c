@@ -492,10 +492,20 @@ static bool takes_recipient(const struct forward *forward)
 	       forward->connection->transaction->rcpt_count.accept == 0;
 }
 
-void forward_recipient(struct forward *forward)
+/* DATA was said ahead, no recipient was accepted, and the server waits for a message all the same: the next
+ * recipient would be the first line of it. */
+static void leave_data(struct forward *forward)
+{
+	link_close(&forward->link);
+	forward->choice = (struct server_choice){ 0 };
+	forward_try_next_server(forward);
+}
+
+void forward_recipient(struct forward *forward, bool data_follows)
 {
 	struct backend *destination = route_find(forward->routes, forward->connection);
 
+	forward->data_follows = data_follows;
 	begin_to_want(forward, WANT_RECIPIENT, RECIPIENT_BUDGET_MS);
 	if (destination == NULL)
 		forward_answer_own(forward, REPLY_NO_ROUTE);
@@ -511,6 +521,8 @@ void forward_recipient(struct forward *forward)
 		forward_answer_own(forward, REPLY_COUNT);
 	else if (forward->link == NULL)
 		forward_try_next_server(forward);
+	else if (forward->data_is_sent)
+		leave_data(forward);
 	else
 		envelope_pump(forward);
 }
@@ -520,6 +532,8 @@ void forward_data(struct forward *forward)
 	begin_to_want(forward, WANT_DATA, DATA_BUDGET_MS);
 	if (forward->link == NULL)
 		forward_try_next_server(forward);
+	else if (forward->data_is_ready)
+		message_open_later(forward);
 	else
 		envelope_pump(forward);
 }
@@ -584,7 +598,8 @@ void forward_transaction_over(struct forward *forward)
 	forward->destination = NULL;
 	forward->want = WANT_NOTHING;
 	forward->mail_is_sent = forward->candidate_is_sent = forward->data_is_sent = false;
-	forward->data_is_accepted = forward->dot_is_sent = forward->mail_is_refused = false;
+	forward->data_is_ready = forward->data_is_accepted = false;
+	forward->dot_is_sent = forward->mail_is_refused = false;
 	forward->replays_sent = forward->replays_answered = forward->replays_due = 0;
 	message_forget(forward);
 	task_cancel(&forward->own_answer_task, forward->env->loop);

@@ -11,7 +11,8 @@ void envelope_begin(struct forward *forward)
 {
 	forward->reset_is_due = forward->identity_is_due = forward->identity_is_said = false;
 	forward->mail_is_sent = forward->candidate_is_sent = forward->data_is_sent = false;
-	forward->data_is_accepted = forward->dot_is_sent = forward->mail_is_refused = false;
+	forward->data_is_ready = forward->data_is_accepted = false;
+	forward->dot_is_sent = forward->mail_is_refused = false;
 	forward->replays_sent = forward->replays_answered = 0;
 	forward->replays_due = (unsigned)forward->connection->transaction->rcpt_count.accept;
 }
@@ -116,6 +117,23 @@ static void send_identity(struct forward *forward)
 	forward->identity_is_due = !smtp_client_xforward(&forward->link->client, &identity);
 }
 
+/*
+ * DATA in one group with the recipient that it follows (RFC 2920 section 3.1) saves a round trip. A server
+ * that takes chunks needs no DATA. The connection is lost when the server says 354 and no recipient was
+ * accepted, so not on one that nothing can replace.
+ */
+static bool is_data_ahead(const struct forward *forward)
+{
+	return forward->data_follows && forward->candidate_is_sent && !forward->is_chunked &&
+	       !forward->link->client.is_lmtp && !bound_is_used(forward);
+}
+
+static bool is_data_due(const struct forward *forward)
+{
+	return forward->want == WANT_DATA || forward->message != MESSAGE_NONE ||
+	       is_data_ahead(forward);
+}
+
 /* The next command that can be sent; false when there is none. */
 static bool send_next(struct forward *forward)
 {
@@ -137,13 +155,12 @@ static bool send_next(struct forward *forward)
 	}
 	if (send_recipient(forward))
 		return true;
-	if (forward->data_is_sent || forward->mail_is_refused ||
-		(forward->want != WANT_DATA && forward->message == MESSAGE_NONE))
+	if (forward->data_is_sent || forward->mail_is_refused || !is_data_due(forward))
 		return false;
 	if (!forward->is_chunked)
 		smtp_client_data(client);
 	else if (smtp_client_pending(client) == 0)
-		task_defer(&forward->open_task, forward->env->loop);
+		message_open_later(forward);
 	else
 		return false;
 	forward->data_is_sent = true;
@@ -281,6 +298,14 @@ static void rcpt_answered(struct forward *forward, const struct smtp_reply *repl
 	forward_answer(forward, &verdict.answer);
 }
 
+/* DATA was said ahead, and is not its turn yet. What refuses it may be that no recipient was accepted; the
+ * server is asked again when one was. */
+static void data_answered_ahead(struct forward *forward, const struct smtp_reply *reply)
+{
+	forward->data_is_ready = reply->code == 354;
+	forward->data_is_sent = forward->data_is_ready;
+}
+
 static void data_answered(struct forward *forward, const struct smtp_reply *reply)
 {
 	struct answer verdict;
@@ -288,6 +313,10 @@ static void data_answered(struct forward *forward, const struct smtp_reply *repl
 	forward_judge(forward, SMTP_CLIENT_DATA, reply, &verdict);
 	if (forward_is_useless(forward, &verdict, SMTP_CLIENT_DATA))
 		return;
+	if (forward->want != WANT_DATA && forward->message == MESSAGE_NONE) {
+		data_answered_ahead(forward, reply);
+		return;
+	}
 	if (verdict.blames_us)
 		forward_alarm(forward, SMTP_CLIENT_DATA, reply);
 	if (forward->message != MESSAGE_NONE && reply->code != 354) {

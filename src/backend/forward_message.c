@@ -168,8 +168,8 @@ void message_accepted(struct forward *forward)
 	message_go_on(forward);
 }
 
-/* A server that takes chunks needs not be asked: its recipients are accepted. */
-static void open_chunked(void *ctx)
+/* A server that takes chunks has accepted recipients; another one has said 354 already. */
+static void open_message(void *ctx)
 {
 	struct forward *forward = ctx;
 	struct smtp_answer go_on = { .own = REPLY_START_DATA, .by = BY_EDGE };
@@ -179,6 +179,11 @@ static void open_chunked(void *ctx)
 	message_accepted(forward);
 	if (forward->want == WANT_DATA)
 		forward_answer(forward, &go_on);
+}
+
+void message_open_later(struct forward *forward)
+{
+	task_defer(&forward->open_task, forward->env->loop);
 }
 
 /* ---- In --------------------------------------------------------------------------------------- */
@@ -219,7 +224,7 @@ void message_init(struct forward *forward)
 	buf_init(&forward->chunk, CHUNK_MAX);
 	merge_init(&forward->finals);
 	task_init(&forward->chunk_task, send_gathered, forward);
-	task_init(&forward->open_task, open_chunked, forward);
+	task_init(&forward->open_task, open_message, forward);
 }
 
 void message_begin(struct forward *forward)

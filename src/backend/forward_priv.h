@@ -41,6 +41,8 @@ struct forward {
 	bool reset_is_due;
 	bool identity_is_due, identity_is_said; /* XFORWARD */
 	bool mail_is_sent, candidate_is_sent, data_is_sent;
+	bool data_follows;     /* the client has said DATA behind the candidate */
+	bool data_is_ready;    /* 354 has come before that DATA was its turn */
 	bool data_is_accepted; /* 354 has come */
 	bool dot_is_sent;
 	bool is_chunked; /* the message goes by BDAT */
@@ -122,6 +124,8 @@ void message_begin(struct forward *forward);
 void message_forget(struct forward *forward);
 /* 354, to the client or to a message that is on its way already: what there is of it goes out. */
 void message_accepted(struct forward *forward);
+/* The server needs not be asked for it, or was: the client gets its 354 from the loop. */
+void message_open_later(struct forward *forward);
 bool message_is_here(const struct forward *forward);
 size_t message_room(const struct forward *forward);
 void message_add(struct forward *forward, struct str bytes);

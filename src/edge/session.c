@@ -176,9 +176,13 @@ struct forward *session_forward(struct session *session)
 	return session->forward;
 }
 
-static void on_forward_recipient(void *ctx)
+/* What the plan asks before DATA, the server is not told before. */
+static void on_forward_recipient(void *ctx, bool data_follows)
 {
-	forward_recipient(session_forward(ctx));
+	struct session *session = ctx;
+	bool asks = session->listener->plan->stages[POLICY_DATA].count > 0;
+
+	forward_recipient(session_forward(session), data_follows && !asks);
 }
 
 static void on_forward_data(void *ctx)

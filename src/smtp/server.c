@@ -572,6 +572,7 @@ static size_t feed_line(struct smtp_server *server, struct str bytes)
 		return incomplete_line(server, bytes);
 	struct str line = str_range(bytes, 0, lf + 1);
 	server->has_more = bytes.n > line.n;
+	server->data_follows = str_eq_nocase(str_from_pos(bytes, line.n), STR("DATA\r\n"));
 	if (line.n > line_limit(server, bytes))
 		return skip_line(server, bytes, lf);
 	keep_current_line(server, line);

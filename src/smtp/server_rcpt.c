@@ -93,7 +93,7 @@ void rcpt_apply(struct smtp_server *server)
 		return;
 	}
 	server_wait(server, SMTP_WAITING_BACKEND);
-	server->port->forward_recipient(server->ctx);
+	server->port->forward_recipient(server->ctx, server->data_follows);
 }
 
 void rcpt_answered(struct smtp_server *server, const struct smtp_answer *answer)

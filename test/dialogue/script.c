@@ -440,6 +440,7 @@ static void do_value(struct script *script, struct str text)
 		{ "msg_count.tempfail", connection->msg_count.tempfail },
 		{ "msg_count.reject", connection->msg_count.reject },
 		{ "total_bytes", connection->total_bytes },
+		{ "data_follows", script->port.data_follows },
 	};
 	struct str name = str_cut(&text, ' ');
 	struct buf words;

@@ -138,7 +138,7 @@ static void begin_forward(struct fake_port *port, enum fake_pending pending)
 	port->pending = pending;
 }
 
-static void on_forward_recipient(void *ctx)
+static void on_forward_recipient(void *ctx, bool data_follows)
 {
 	struct fake_port *port = ctx;
 	const struct transaction *transaction = port->connection.transaction;
@@ -147,6 +147,7 @@ static void on_forward_recipient(void *ctx)
 	must(transaction != NULL && transaction->candidate != NULL, "forward", STR("no recipient"));
 	must(port->backend == FAKE_ENVELOPE, "recipient after DATA", STR(""));
 	record(&port->forwarded, "recipient ", transaction->candidate->path.address);
+	port->data_follows += data_follows;
 }
 
 static void on_forward_data(void *ctx)

@@ -1,0 +1,188 @@
+"""DATA that the client has said behind its last recipient goes to a server without CHUNKING in one group
+with it (RFC 2920)."""
+import socket
+import threading
+import time
+
+import pytest
+from client import Client
+from gatepost import Gatepost
+
+TIMEOUTS = {"backend_command": "5s", "backend_final": "5s", "backend_idle": "60s"}
+BODY = b"Subject: ahead\r\n\r\ntext\r\n"
+
+
+class Server:
+    """Answers a group when it has come as a whole, up to DATA or up to what ends it; notes what came on each
+    connection. `refused`: recipients. `data`: its answer to DATA when no recipient was accepted."""
+
+    def __init__(self, refused=(), data=b"554 5.5.1 No valid recipients\r\n", ends_group=b"DATA", leaves=False):
+        self.refused = refused
+        self.data = data
+        self.ends_group = ends_group
+        self.leaves = leaves  # behind the first 354
+        self.connections = []
+        self.messages = []
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listening.getsockname()[1]
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.listening.close()
+
+    def accept(self):
+        while True:
+            try:
+                connection, _ = self.listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+
+    def serve(self, connection):
+        seen = []
+        with connection, connection.makefile("rb") as lines:
+            try:
+                connection.sendall(b"220 group\r\n")
+                self.talk(connection, lines, seen)
+            except OSError:
+                pass
+
+    def talk(self, connection, lines, seen):
+        held, accepted = b"", 0
+        for line in lines:
+            verb = line[:4].upper()
+            if verb == b"MAIL":
+                self.connections.append(seen)
+            seen.append(line.strip().decode())
+            if verb in (b"MAIL", b"RSET"):
+                accepted = 0
+            refuses = verb == b"RCPT" and any(name in line for name in self.refused)
+            accepted += verb == b"RCPT" and not refuses
+            reply = {b"EHLO": b"250-group\r\n250 PIPELINING\r\n", b"QUIT": b"221 Bye\r\n",
+                     b"RCPT": b"550 5.1.1 No\r\n" if refuses else b"250 2.1.5 Ok\r\n",
+                     b"DATA": b"354 Go on\r\n" if accepted else self.data}.get(verb, b"250 2.1.0 Ok\r\n")
+            held += reply
+            if verb in (b"EHLO", b"QUIT", b"RSET", self.ends_group) or verb == b"DATA":
+                connection.sendall(held)
+                held = b""
+            if verb == b"DATA" and reply.startswith(b"354"):
+                if self.leaves:
+                    self.leaves = False
+                    return
+                self.read_message(connection, lines)
+
+    def read_message(self, connection, lines):
+        message = []
+        for line in lines:
+            if line == b".\r\n":
+                self.messages.append(b"".join(message))
+                connection.sendall(b"250 2.0.0 Taken\r\n")
+                return
+            message.append(line)
+
+
+def edge(*servers):
+    addresses = [f"127.0.0.1:{server.port}" for server in servers]
+    return Gatepost({"timeouts": TIMEOUTS, "backends": [
+        {"name": "mta", "servers": addresses, "balance": "first", "reuse": {"mode": "safe"}}]})
+
+
+def wait_until(look):
+    deadline = time.monotonic() + 10
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def envelope(*recipients):
+    lines = ["MAIL FROM:<a@example.net>", *(f"RCPT TO:<{name}@example.com>" for name in recipients), "DATA"]
+    return "".join(line + "\r\n" for line in lines)
+
+
+def replies(client, count):
+    return [client.reply().code for _ in range(count)]
+
+
+def send_body(client):
+    client.send(BODY + b".\r\n")
+    return client.reply().code
+
+
+@pytest.mark.parametrize("names", [("one",), ("one", "two")])
+def test_recipient_and_data_are_one_group(names):
+    """The server answers nothing before it has seen DATA; with several recipients the last goes with it."""
+    with Server(ends_group=b"RCPT" if len(names) > 1 else b"DATA") as server, edge(server) as gatepost, \
+            Client(gatepost.address) as client:
+        client.hello()
+        for count in (1, 2):
+            client.send(envelope(*names))
+            assert replies(client, 2 + len(names)) == [250] * (1 + len(names)) + [354]
+            assert send_body(client) == 250
+            assert len(server.messages) == count
+        assert all(message.endswith(BODY) for message in server.messages)
+        assert len({id(seen) for seen in server.connections}) == 1
+
+
+def test_without_data_behind_it_nothing_is_said_ahead():
+    with Server(ends_group=b"RCPT") as server, edge(server) as gatepost, Client(gatepost.address) as client:
+        client.hello()
+        client.send(envelope("one").removesuffix("DATA\r\n"))
+        assert replies(client, 2) == [250, 250]
+        client.command("RSET", 250)
+        assert "DATA" not in server.connections[0]
+
+
+def test_refused_recipient_and_refused_data_leave_the_connection():
+    with Server(refused=[b"bad"]) as server, edge(server) as gatepost, Client(gatepost.address) as client:
+        client.hello()
+        client.send(envelope("bad"))
+        assert replies(client, 3) == [250, 550, 554]
+        client.command("RSET", 250)
+        wait_until(lambda: server.connections[0][-1] == "RSET")
+        client.send(envelope("good"))
+        assert replies(client, 3) == [250, 250, 354]
+        assert send_body(client) == 250
+        assert len(server.messages) == 1
+
+
+def test_server_that_wants_a_message_without_a_recipient_is_left():
+    """The next recipient would have been the first line of the message."""
+    with Server(refused=[b"bad"], data=b"354 Go on\r\n") as server, edge(server) as gatepost, \
+            Client(gatepost.address) as client:
+        client.hello()
+        client.send(envelope("bad"))
+        assert replies(client, 3) == [250, 550, 554]
+        client.send("RCPT TO:<good@example.com>\r\nDATA\r\n")
+        assert replies(client, 2) == [250, 354]
+        assert send_body(client) == 250
+        assert len(server.messages) == 1 and server.messages[0].endswith(BODY)
+        first, second = server.connections
+        assert first is not second and "RCPT TO:<good@example.com>" not in first
+
+
+def test_server_that_wants_a_message_sees_none_of_the_client_that_gives_up():
+    with Server(refused=[b"bad"], data=b"354 Go on\r\n") as server, edge(server) as gatepost, \
+            Client(gatepost.address) as client:
+        client.hello()
+        client.send(envelope("bad"))
+        assert replies(client, 3) == [250, 550, 554]
+        client.command("RSET", 250)
+        client.quit()
+        assert server.messages == []
+
+
+def test_server_that_leaves_behind_354_is_replaced():
+    with Server(leaves=True) as first, Server() as second, edge(first, second) as gatepost, \
+            Client(gatepost.address) as client:
+        client.hello()
+        client.send(envelope("one"))
+        assert replies(client, 3) == [250, 250, 354]
+        # Lost before the client's DATA was its turn, the same one is connected to again; else another.
+        wait_until(lambda: len(first.connections) + len(second.connections) == 2)
+        assert send_body(client) == 250
+        assert len(first.messages) + len(second.messages) == 1
+        assert gatepost.wait_log("transaction")["outcome"] == "accepted"
