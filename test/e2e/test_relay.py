@@ -74,7 +74,7 @@ def test_probes(route, balancer_may_relay_elsewhere):
         # Only what was accepted went on, and only to our domain.
         assert len(recipients) == len(accepted)
         for line in recipients:
-            address = line[len("RCPT TO:<"):].partition(">")[0]
+            address = line[len("RCPT TO:<"):].rpartition(">")[0]
             assert address.rpartition("@")[2] == "example.com" or \
                 address.lower() == "postmaster", line
             assert not set("%!@") & set(address.rpartition("@")[0])

@@ -1,8 +1,8 @@
 """One message in is one message out: test/vectors/smuggling-cases.jsonl through the program.
 
 Each case goes whole, cut where it says, and in pieces of 7 bytes and of one, to a strict backend, to
-one that takes lone CR and LF for line ends, and by BDAT to one that takes chunks. What decides is the
-backend's record.
+one that takes lone CR and LF for line ends, by BDAT to one that takes chunks, and from a client under TLS
+behind a PROXY header. What decides is the backend's record.
 """
 
 import concurrent.futures
@@ -14,13 +14,14 @@ from pathlib import Path
 
 import pytest
 from backend import Backend
-from client import Client, Closed
+from client import Client, Closed, proxy_v2
 from gatepost import Gatepost
+from tls import Authority, starttls, trusting, wrap
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "smuggling-cases.jsonl"
 MESSAGE_SIZE = 2097152
 NOT_OFFERED = {"CHUNKING", "STARTTLS"}
-SMALL = 20000  # longer ones are not sent byte by byte
+SMALL = 20000  # longer ones are not sent byte by byte, and not under TLS
 
 numbers = itertools.count(1)
 
@@ -48,13 +49,16 @@ def cases():
 class Run:
     """One case on one connection."""
 
-    def __init__(self, gatepost, case, size, expect):
+    def __init__(self, gatepost, case, size, expect, how=None):
+        """how: None, or the name of a listener with TLS, which is its mode, behind a header."""
+        self.how = how
         self.case = case
         self.size = size
         self.expect = expect
         self.number = next(numbers)
         self.replies = []
-        self.client = Client(gatepost.address, timeout=20)
+        self.client = Client(("127.0.0.1", gatepost.port(how or "mx")),
+                             header=proxy_v2() if how else b"", timeout=60)
 
     @property
     def carrier(self):
@@ -97,8 +101,13 @@ class Run:
 
     def begin(self):
         client, stage = self.client, self.case["stage"]
-        client.expect(220)
-        client.command("EHLO client.sender.test", 250)
+        if self.how == "starttls":
+            starttls(client, trusting(), hello="client.sender.test")
+        else:
+            if self.how:
+                wrap(client, trusting())
+            client.expect(220)
+            client.command("EHLO client.sender.test", 250)
         client.command(f"MAIL FROM:<{self.carrier}>", 250)
         if stage == "after-rejected-rcpt":
             client.command("RCPT TO:<bob@evil.test>", 554)
@@ -128,7 +137,7 @@ class Run:
                     self.wait_for_354()
                 self.send(data)
             self.finish()
-        except (Closed, ConnectionError):
+        except (Closed, OSError):
             pass  # before all was sent
         self.client.close()
         return self
@@ -170,12 +179,14 @@ def check_record(backend, forbidden):
     assert [line for line in senders if any(name in line for name in forbidden)] == []
 
 
-def run_all(gatepost, backend, size, expect_of):
+def run_all(gatepost, backend, size, expect_of, how=None):
     """Runs all cases side by side; returns the runs and what is wrong with them."""
     def run(case):
-        return Run(gatepost, case, size, expect_of(case)).run()
+        return Run(gatepost, case, size, expect_of(case), how).run()
+    tried = [case for case in cases() if "fault" not in case and
+             (not how or len(expand(case["bytes"])) <= SMALL)]
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        runs = list(pool.map(run, [case for case in cases() if "fault" not in case]))
+        runs = list(pool.map(run, tried))
     gatepost.wait_idle()
     senders = [message["mail_from"] for message in backend.messages()]
     wrong = {}
@@ -235,6 +246,77 @@ def test_cases(gatepost, backend, size):
     assert len({record["uuid"] for record in records}) == len(records)
     accepted = sorted(record["mail_from"] for record in records if record["outcome"] == "accepted")
     assert accepted == sorted(message["mail_from"] for message in backend.messages())
+
+
+# ---- Under TLS
+
+@pytest.fixture(scope="module")
+def secured(backend, tmp_path_factory):
+    pair = Authority(tmp_path_factory.mktemp("certificates")).make("mx", ["mx.example.net"])
+    listeners = [{"name": mode, "bind": ["127.0.0.1:0"], "proxy": "required",
+                  "trusted_proxies": ["127.0.0.1"],
+                  "tls": {"mode": mode, "certificate": str(pair.certificate), "key": str(pair.key)}}
+                 for mode in ("starttls", "implicit")]
+    config = {"listeners": listeners,
+              "limits": {"message_size": MESSAGE_SIZE, "connections_per_client": 0}}
+    with Gatepost(config, backend=backend) as started:
+        yield started
+
+
+@pytest.mark.parametrize("size", ["given", 1])
+@pytest.mark.parametrize("how", ["starttls", "implicit"])
+def test_cases_over_tls(secured, backend, how, size):
+    """A record of TLS is a segment: where one ends says no more than where the other does."""
+    _, wrong = run_all(secured, backend, size, lambda case: case["expect"], how)
+    assert wrong == {}
+    check_record(backend, ["smuggled", "evil.test"])
+
+
+def starttls_cases():
+    lines = VECTORS.read_text().splitlines()
+    return [case for case in map(json.loads, lines) if case.get("needs") == "STARTTLS"]
+
+
+def go_on(client, case):
+    """The replies to what the case says comes then."""
+    for step in case["then"].split("; ") if "then" in case else ():
+        if step == "tls-handshake":
+            wrap(client, trusting())
+        elif step.startswith("TCP FIN"):
+            client.half_close()
+        else:
+            yield client.command(step)
+
+
+@pytest.mark.parametrize("case", starttls_cases(), ids=lambda case: case["id"])
+def test_starttls_case(secured, backend, case):
+    before = len(backend.messages())
+    with Client(("127.0.0.1", secured.port("starttls")), header=proxy_v2()) as client:
+        if case["stage"] == "data":
+            starttls(client, trusting())
+            client.envelope("carrier@sender.test", ["bob@example.com"])
+            client.command("DATA", 354)
+        else:
+            client.hello()
+        client.send(case["bytes"])
+        if case["expect"]["reply"] != "none":
+            first = client.reply()
+            assert matches(first.code, case["expect"]["reply"])
+            last = first if case["bytes"].count("\r\n") == 1 else None
+            try:
+                while last is None or last.code not in (220, 501, 503):
+                    last = client.reply()
+                # What was said before TLS is not known behind it.
+                if last.code == 220:
+                    assert [reply.code for reply in go_on(client, case)][-1] == 503
+            except Closed:
+                pass
+        else:
+            list(go_on(client, case))
+            assert client.is_ended()
+    secured.wait_idle()
+    assert len(backend.messages()) == before
+    check_record(backend, ["injected@evil.test"])
 
 
 def test_what_is_left_out_is_not_offered(gatepost):

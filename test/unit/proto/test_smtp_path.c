@@ -609,10 +609,10 @@ static struct str judge(struct str text, bool utf8)
 	buf_printf(&line, "RCPT TO:");
 	buf_write(&line, text);
 	if (smtp_command_parse(guard_put(&guard, buf_view(&line)), &command) == SMTP_LINE_FINE &&
-		smtp_path_parse_forward(str_from_pos(command.argument, 3), utf8, &arena, &path,
-			&rest) == SMTP_PATH_FINE &&
+		smtp_path_parse_forward(str_trim(str_from_pos(command.argument, 3)), utf8, &arena,
+			&path, &rest) == SMTP_PATH_FINE &&
 		smtp_params_parse_rcpt(rest, ~0u, &arena, &params, &bad) == SMTP_PARAMS_FINE) {
-		bool is_ours = str_eq(path.host, STR("example.com")) &&
+		bool is_ours = str_eq(path.host, STR("example.com")) && !path.has_source_route &&
 			       !smtp_path_has_routing_local_part(&path);
 		verdict = is_ours || smtp_path_is_bare_postmaster(&path) ? STR("accept")
 									 : STR("reject");

@@ -343,7 +343,7 @@ static const char *probe(struct check_stage *stage, struct str sender, struct st
 		smtp_params_parse_mail(rest, SMTP_EXT_SMTPUTF8 | SMTP_EXT_SIZE, &transaction->arena,
 			&transaction->mail_params, &bad))
 		return "syntax-error";
-	if (set_candidate(stage, recipient, transaction->mail_params.smtputf8, &rest) ||
+	if (set_candidate(stage, str_trim(recipient), transaction->mail_params.smtputf8, &rest) ||
 		smtp_params_parse_rcpt(rest, SMTP_EXT_DSN, &transaction->arena, &params, &bad))
 		return "syntax-error";
 	check_stage_ask(stage);
