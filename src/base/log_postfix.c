@@ -14,7 +14,7 @@ struct part {
 	const char *field;
 	const char *after;
 	const char *missing;
-	enum { TEXT, HOST, STATUS } kind;
+	enum { TEXT, HOST, STATUS, RESULT } kind;
 };
 
 /* HOST[IP] as Postfix writes it. */
@@ -52,6 +52,14 @@ static const struct part transaction_parts[] = {
 	{ NULL },
 };
 
+static const struct part auth_failed_parts[] = {
+	CLIENT("warning: ", ""),
+	{ ": SASL ", "mechanism", " authentication failed", "UNKNOWN", HOST },
+	{ ": ", "result", "", "unknown", RESULT },
+	{ ", sasl_username=", "user", "", NULL, TEXT },
+	{ NULL },
+};
+
 /* Events without a row are written as "event: name=value name=value". */
 static const struct wording {
 	const struct part *parts;
@@ -61,15 +69,21 @@ static const struct wording {
 	[LOG_CONNECTION] = { disconnect_parts, true },
 	[LOG_TRANSACTION] = { transaction_parts, false },
 	[LOG_REJECT] = { reject_parts, false },
+	[LOG_AUTH_FAILED] = { auth_failed_parts, false },
 };
 
-/* Our word for an outcome, Postfix's word for it; others stay as they are. */
-static const struct {
-	const char *outcome;
-	const char *status;
+/* Our word for an outcome, or the result of AUTH, and Postfix's for it; others stay as they are. */
+static const struct translation {
+	const char *ours, *postfix;
 } statuses[] = {
 	{ "accepted", "sent" },
 	{ "refused", "bounced" },
+};
+
+/* Filters spare the client whose service was away, by these words. */
+static const struct translation results[] = {
+	{ "refused", "authentication failure" },
+	{ "unavailable", "Connection lost to authentication server" },
 };
 
 /* What Postfix writes in a line of its own before "disconnect from", by the ending of a session.
@@ -136,12 +150,12 @@ bool log_postfix_put_clean(struct buf *out, struct str text)
 	return put_if(out, text, is_printable);
 }
 
-static struct str status_of(struct str outcome)
+static struct str translate(const struct translation *words, size_t count, struct str ours)
 {
-	for (size_t i = 0; i < COUNT(statuses); i++)
-		if (str_eq(outcome, str_from(statuses[i].outcome)))
-			return str_from(statuses[i].status);
-	return outcome;
+	for (size_t i = 0; i < count; i++)
+		if (str_eq(ours, str_from(words[i].ours)))
+			return str_from(words[i].postfix);
+	return ours;
 }
 
 static bool put_value(struct buf *out, const struct log_field *field)
@@ -166,7 +180,9 @@ static bool put_kind(struct buf *out, const struct part *part, const struct log_
 		return put_value(out, field);
 	if (part->kind == HOST)
 		return put_if(out, field->text, is_host_char);
-	return log_postfix_put_clean(out, status_of(field->text));
+	struct str word = part->kind == STATUS ? translate(statuses, COUNT(statuses), field->text)
+					       : translate(results, COUNT(results), field->text);
+	return log_postfix_put_clean(out, word);
 }
 
 /* ---- Lines --------------------------------------------------------------------------------- */

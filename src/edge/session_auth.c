@@ -12,6 +12,9 @@
 
 #define OFFER_MAX 128 /* all of them fit */
 
+/* What the log has of a connection. */
+enum { TOLD_UNAVAILABLE = 1 << 0, TOLD_LIMITED = 1 << 1 };
+
 static const struct auth_settings *settings(const struct session *session)
 {
 	return &session->listener->settings->auth;
@@ -84,11 +87,23 @@ static const char *result_word(enum auth_result result)
 	return words[result];
 }
 
-static void log_failure(const struct session *session, enum auth_result result)
+/* Refusals are few, as they are held back, and counted. What is answered at once and without end is
+ * recorded once a connection, which has records of its own. */
+static bool is_recorded(struct session *session, unsigned what)
+{
+	bool is_told = session->auth_state->told & what;
+
+	session->auth_state->told |= what;
+	return is_told;
+}
+
+static void log_failure(struct session *session, enum auth_result result)
 {
 	char ip[IPADDR_TEXT_MAX];
 	const char *user = session->auth_state->user[0] ? session->auth_state->user : NULL;
 
+	if (result == AUTH_UNAVAILABLE && is_recorded(session, TOLD_UNAVAILABLE))
+		return;
 	LOG(AUTH_FAILED, log_text("uuid", session->connection.uuid),
 		log_str("listener", session->connection.listener),
 		log_text("client", ipaddr_print(&session->connection.remote.address.ip, ip)),
@@ -166,10 +181,12 @@ static bool is_user_limited(struct session *session, struct str user)
 		       auth->failures_per_user, auth->failure_window_ms, session_now_ms(session));
 }
 
-static void log_limited(const struct session *session)
+static void log_limited(struct session *session)
 {
 	char ip[IPADDR_TEXT_MAX];
 
+	if (is_recorded(session, TOLD_LIMITED))
+		return;
 	LOG(AUTH_LIMITED, log_text("uuid", session->connection.uuid),
 		log_str("listener", session->connection.listener),
 		log_text("client", ipaddr_print(&session->connection.remote.address.ip, ip)));

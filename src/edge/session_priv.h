@@ -27,6 +27,7 @@ enum session_phase {
 struct session_auth {
 	struct timer delay;       /* a refusal that is held back */
 	enum auth_result result;  /* … and which */
+	unsigned told;            /* what was logged once */
 	uint64_t asked_ms;        /* when the service was given the client's last response */
 	char user[AUTH_USER_MAX]; /* as far as known; empty: not */
 };

@@ -547,6 +547,9 @@ def test_limit_of_a_client(backend, users, pair):
         assert succeed(gatepost, "bea", "127.0.0.3") == 235
         log = gatepost.wait_log("auth_limited")
         assert log["client"] == "127.0.0.2"
+        # Written once a connection, whatever it tries; failures are all there for who counts them.
+        assert len(gatepost.log_records("auth_limited")) == 2
+        assert len(gatepost.log_records("auth_failed", client="127.0.0.2", result="refused")) == 4
         time.sleep(2.2)
         assert succeed(gatepost, "bea", "127.0.0.2") == 235
 
@@ -1020,8 +1023,11 @@ def test_dovecot_is_killed_and_comes_back(backend, pair):
             assert reply.code == 454, reply
             # It is offered all the same: a client shall come back rather than give up.
             assert "PLAIN" in offered(other)
-            assert auth_plain(other, "carol", SECRETS["carol"]).code == 454
+            for _ in range(5):
+                assert auth_plain(other, "carol", SECRETS["carol"]).code == 454
             assert gatepost.wait_log("auth_service_failed")
+            found = [one["uuid"] for one in gatepost.log_records("auth_failed", result="unavailable")]
+            assert len(found) == len(set(found)) == 2
             dovecot.start()
             wait_ready(gatepost, 2)
             for one in (client, other):

@@ -8,10 +8,14 @@ exists for it.
 import os
 import shutil
 import subprocess
+import textwrap
 import time
 from pathlib import Path
 
 import pytest
+from auth import auth_plain, hash_password
+from client import Client
+from gatepost import Gatepost
 
 FILTER = "/etc/fail2ban/filter.d/postfix.conf"
 
@@ -21,17 +25,19 @@ DISGUISED = ("203.0.113.11", "NOQUEUE: reject: RCPT from a?198.51.100.66?:?554?5
 PIPELINING = ("203.0.113.13", "improper command pipelining after HELO from unknown[203.0.113.13]")
 ERRORS = ("203.0.113.9", "too many errors after RCPT from unknown[203.0.113.9]")
 ERRORS_UNKNOWN = ("203.0.113.9", "too many errors after UNKNOWN from unknown[203.0.113.9]")
+GUESS = ("203.0.113.14", "warning: unknown[203.0.113.14]: SASL PLAIN authentication failed: auth")
+NO_BASE64 = ("203.0.113.15", "warning: unknown[203.0.113.15]: SASL LOGIN authentication failed: malf")
 LOST = ("203.0.113.12", "lost connection after MAIL from unknown[203.0.113.12]")
 
 NORMAL = {RELAYING, HELLO, DISGUISED, PIPELINING, ERRORS, ERRORS_UNKNOWN}
 MODES = {
     "normal": NORMAL,
     "more": NORMAL,
-    "extra": NORMAL,
-    "aggressive": NORMAL | {LOST},
+    "extra": NORMAL | {GUESS, NO_BASE64},
+    "aggressive": NORMAL | {LOST, GUESS, NO_BASE64},
     "ddos": {LOST},
     "errors": {ERRORS, ERRORS_UNKNOWN},
-    "auth": set(),
+    "auth": {GUESS, NO_BASE64},
 }
 
 
@@ -87,3 +93,21 @@ def test_reads_the_line_prefix(log):
     other = log.with_name("other.log")
     other.write_text(log.read_text().replace("postfix-gatepost/smtpd", "gatepost"))
     assert matches(other, "normal", "ip") == []
+
+
+def test_filter_of_the_document(tmp_path):
+    """That of docs/auth.md for the form json, with what the program has written."""
+    text = (Path(__file__).parents[2] / "docs/auth.md").read_text()
+    definition = text[text.index("    [Definition]"):].split("\n\n")[0]
+    (tmp_path / "gatepost.conf").write_text(textwrap.dedent(definition))
+    users = tmp_path / "users"
+    users.write_text(hash_password("bob", "right", "bcrypt"))
+    one = {"auth": {"users": str(users), "allow_plaintext": ["127.0.0.0/8"], "failure_delay": "10ms"}}
+    with Gatepost(listener=one) as gatepost, Client(gatepost.address) as client:
+        client.hello()
+        assert auth_plain(client, 'x","client":"198.51.100.66', "wrong").code == 535
+        client.command("AUTH PLAIN AAAA", 501)
+        assert auth_plain(client, "bob", "right").code == 235
+        done = subprocess.run(["fail2ban-regex", "-o", "ip", gatepost.log_file,
+                               tmp_path / "gatepost.conf"], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["127.0.0.1"] * 2

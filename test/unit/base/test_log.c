@@ -289,6 +289,32 @@ static const struct line {
 	const char *text; /* NULL in `second`: one line only */
 	const char *second;
 } lines[] = {
+	{ LOG_AUTH_FAILED,
+		{ { STR_INIT("uuid"), LOG_FIELD_STR, STR_INIT("A"), 0 },
+			{ STR_INIT("client"), LOG_FIELD_STR, STR_INIT("203.0.113.14"), 0 },
+			{ STR_INIT("mechanism"), LOG_FIELD_STR, STR_INIT("PLAIN"), 0 },
+			{ STR_INIT("user"), LOG_FIELD_STR, STR_INIT("b[198.51.100.66]"), 0 },
+			{ STR_INIT("result"), LOG_FIELD_STR, STR_INIT("refused"), 0 } },
+		"warning: unknown[203.0.113.14]: SASL PLAIN authentication failed: "
+		"authentication failure, sasl_username=b[198.51.100.66]",
+		NULL },
+	{ LOG_AUTH_FAILED,
+		{ { STR_INIT("uuid"), LOG_FIELD_STR, STR_INIT("A"), 0 },
+			{ STR_INIT("client"), LOG_FIELD_STR, STR_INIT("203.0.113.15"), 0 },
+			{ STR_INIT("mechanism"), LOG_FIELD_STR, STR_INIT("LOGIN"), 0 },
+			{ STR_INIT("user"), LOG_FIELD_NULL, { NULL, 0 }, 0 },
+			{ STR_INIT("result"), LOG_FIELD_STR, STR_INIT("malformed"), 0 } },
+		"warning: unknown[203.0.113.15]: SASL LOGIN authentication failed: malformed",
+		NULL },
+	{ LOG_AUTH_FAILED,
+		{ { STR_INIT("uuid"), LOG_FIELD_STR, STR_INIT("A"), 0 },
+			{ STR_INIT("client"), LOG_FIELD_STR, STR_INIT("203.0.113.16"), 0 },
+			{ STR_INIT("mechanism"), LOG_FIELD_STR, STR_INIT("LOGIN"), 0 },
+			{ STR_INIT("user"), LOG_FIELD_NULL, { NULL, 0 }, 0 },
+			{ STR_INIT("result"), LOG_FIELD_STR, STR_INIT("unavailable"), 0 } },
+		"warning: unknown[203.0.113.16]: SASL LOGIN authentication failed: "
+		"Connection lost to authentication server",
+		NULL },
 	{ LOG_REJECT,
 		{ { STR_INIT("uuid"), LOG_FIELD_STR, STR_INIT("A"), 0 },
 			{ STR_INIT("client"), LOG_FIELD_STR, STR_INIT("203.0.113.9"), 0 },
