@@ -45,8 +45,9 @@ struct settings {
 /* The table of the whole file. */
 const struct conf_field *settings_fields(void);
 
-/* Reads and checks `path`; -1 with every mistake in `report`. */
-int settings_read(const char *path, struct settings *settings, struct buf *report);
+/* Reads and checks `path`; -1 with every mistake in `report`. `with_files`: and those of the files that it
+ * names, which the start finds one by one. */
+int settings_read(const char *path, bool with_files, struct settings *settings, struct buf *report);
 void settings_free(struct settings *settings);
 
 /* The plan of listeners that name none, with what their settings add to it; free it with

@@ -37,6 +37,9 @@
  */
 struct auth_service *auth_users_new(struct loop *loop, const char *path, struct err *err);
 
+/* Only reads the file, as auth_users_new(). */
+int auth_users_check(const char *path, struct err *err);
+
 /* Reads the file again. -1, as above, or nobody is in it any more: the users stay as they were.
  * Attempts under way go on. */
 int auth_users_reload(struct auth_service *service, struct err *err);

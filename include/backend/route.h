@@ -50,6 +50,8 @@ void route_table_refresh(struct route_table *table, bool always);
 
 /* The backend of that name; NULL: there is none. */
 struct backend *route_backend(const struct route_table *table, struct str name);
+/* What is wrong with an entry of a map when there is none. -1. */
+int route_no_backend(struct str key, struct str value, struct err *err);
 
 /* The backend for the candidate recipient, or NULL when no route matches. Without routes: the only
  * backend there is. */

@@ -21,6 +21,8 @@ struct auth_slot {
 /* Of the edge its loop, its routes with their backends, and what connections to those share. */
 int auth_slot_open(struct auth_slot *slot, const struct edge *edge, struct str name,
 	const struct auth_settings *settings, struct err *err);
+/* Only reads what the opening would read. -1 with what is wrong. */
+int auth_slot_check(const struct auth_settings *settings, struct err *err);
 void auth_slot_close(struct auth_slot *slot);
 
 /* Reads the users anew when the file has changed, or in any case with `always`. */

@@ -22,7 +22,7 @@ enum action { ACTION_RUN, ACTION_CHECK, ACTION_PRINT };
 
 static const char usage[] =
 	"usage: gatepost [-f FILE]        run in the foreground\n"
-	"       gatepost -c [-f FILE]     check the configuration\n"
+	"       gatepost -c [-f FILE]     check the configuration, and the files it names\n"
 	"       gatepost -p [-f FILE]     print the settings in force and the policy plans\n"
 	"       gatepost -d TOPIC         print a reference page\n"
 	"       gatepost -v | -vv         print the version, and those of the libraries\n"
@@ -120,7 +120,7 @@ static int with_settings(enum action action, const char *file)
 
 	buf_init(&report, REPORT_MAX);
 	int status = EX_CONFIG;
-	if (settings_read(file, &settings, &report) == 0) {
+	if (settings_read(file, action == ACTION_CHECK, &settings, &report) == 0) {
 		status = act(action, &settings);
 		settings_free(&settings);
 	}

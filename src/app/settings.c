@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "net/resolver.h"
@@ -270,9 +271,14 @@ static void complete_plans(struct settings *settings)
 			policy_plan_add(&plans[i], POLICY_MAIL, &sender_login_check);
 }
 
-int settings_read(const char *path, struct settings *settings, struct buf *report)
+int settings_read(const char *path, bool with_files, struct settings *settings, struct buf *report)
 {
-	if (conf_read_file(path, settings_fields(), settings, sizeof(*settings), report) < 0)
+	struct conf_field table[sizeof(root_fields) / sizeof(root_fields[0])];
+
+	memcpy(table, settings_fields(), sizeof(table));
+	if (with_files)
+		table[sizeof(table) / sizeof(table[0]) - 1].accepts = settings_check_files;
+	if (conf_read_file(path, table, settings, sizeof(*settings), report) < 0)
 		return -1;
 	give_names(settings);
 	complete_plans(settings);

@@ -5,20 +5,22 @@
 #include "app/settings.h"
 #include "proto/smtp_path.h"
 
-/* The node of an element of a list, or of one of its keys; NULL when the file has none. */
-static struct conf_node *element(struct conf_node *root, const char *list, size_t index)
+struct conf_node *settings_element(struct conf_node *root, const char *list, size_t index)
 {
 	struct conf_node *node = conf_node_get(root, list);
 
+	if (node != NULL && conf_node_kind(node) == CONF_KIND_MAP && index == 0)
+		return node; /* a list of one */
 	return node && conf_node_kind(node) == CONF_KIND_LIST && index < conf_node_count(node)
 		       ? conf_node_item(node, index)
 		       : NULL;
 }
 
+/* Of one of its keys. */
 static struct conf_node *element_key(
 	struct conf_node *root, const char *list, size_t index, const char *key)
 {
-	struct conf_node *node = element(root, list, index);
+	struct conf_node *node = settings_element(root, list, index);
 
 	return node && conf_node_kind(node) == CONF_KIND_MAP ? conf_node_get(node, key) : NULL;
 }
@@ -136,7 +138,7 @@ static void check_overlap(const struct settings *settings, struct conf_node *roo
 		for (size_t j = 0; j < relays->count; j++)
 			if (ipnet_overlaps(&proxies->items[i], &relays->items[j]))
 				conf_error(errors,
-					place ? place : element(root, "listeners", index),
+					place ? place : settings_element(root, "listeners", index),
 					"trusted_proxies %s overlaps relay.networks %s: whoever "
 					"reaches us by way of the balancer could relay anywhere; "
 					"take the balancer's address out of relay.networks, or "
@@ -158,8 +160,8 @@ static bool is_backend(const struct settings *settings, size_t index, struct str
 	return str_eq(name, str_make(text, (size_t)n));
 }
 
-/* NULL: there is none. */
-static const struct backend_settings *find_backend(const struct settings *settings, struct str name)
+const struct backend_settings *settings_find_backend(
+	const struct settings *settings, struct str name)
 {
 	const struct backend_settings *backends = settings->backends.items;
 
@@ -175,7 +177,8 @@ static void check_auth_backend(const struct settings *settings, struct conf_node
 {
 	const struct listener_settings *listener =
 		(const struct listener_settings *)settings->listeners.items + index;
-	const struct backend_settings *backend = find_backend(settings, listener->auth.backend);
+	const struct backend_settings *backend =
+		settings_find_backend(settings, listener->auth.backend);
 	struct conf_node *auth = element_key(root, "listeners", index, "auth");
 
 	if (auth == NULL || listener->auth.backend.n == 0)
@@ -233,7 +236,7 @@ static void check_route(const struct settings *settings, struct conf_node *root,
 	struct conf_node *backend = element_key(root, "routes", index, "backend");
 	struct conf_node *listeners = element_key(root, "routes", index, "listeners");
 
-	if (backend && find_backend(settings, conf_node_scalar(backend)) == NULL)
+	if (backend && settings_find_backend(settings, conf_node_scalar(backend)) == NULL)
 		conf_error(errors, backend, "there is no backend \"%.*s\"",
 			STR_ARG(conf_node_scalar(backend)));
 	if (listeners == NULL || conf_node_kind(listeners) != CONF_KIND_LIST)

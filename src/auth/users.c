@@ -374,6 +374,18 @@ struct auth_service *auth_users_new(struct loop *loop, const char *path, struct 
 	return &users->service;
 }
 
+int auth_users_check(const char *path, struct err *err)
+{
+	struct users_file *file = users_file_read(path, err);
+
+	if (file == NULL)
+		return -1;
+	if (file->count == 0)
+		notice_nobody(path);
+	users_file_free(&file);
+	return 0;
+}
+
 int auth_users_reload(struct auth_service *service, struct err *err)
 {
 	struct users *users = (struct users *)service;

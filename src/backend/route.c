@@ -23,14 +23,19 @@ struct backend *route_backend(const struct route_table *table, struct str name)
 	return NULL;
 }
 
+int route_no_backend(struct str key, struct str value, struct err *err)
+{
+	return err_set(err, "%.*s: there is no backend \"%.*s\"", STR_ARG(key),
+		STR_ARG(str_range(value, 0, 100)));
+}
+
 static int accept_entry(void *ctx, struct str key, struct str value, struct err *err)
 {
 	struct route *route = ctx;
 	const struct backend *backend = route_backend(route->table, value);
 
 	if (backend == NULL)
-		return err_set(err, "%.*s: there is no backend \"%.*s\"", STR_ARG(key),
-			STR_ARG(str_range(value, 0, 100)));
+		return route_no_backend(key, value, err);
 	route->marks[backend - route->table->backends] = true;
 	return 0;
 }

@@ -34,6 +34,11 @@ int auth_slot_open(struct auth_slot *slot, const struct edge *edge, struct str n
 	return slot->service ? 0 : err_prefix(err, "%.*s: auth", STR_ARG(name));
 }
 
+int auth_slot_check(const struct auth_settings *settings, struct err *err)
+{
+	return settings->users.n > 0 ? auth_users_check(settings->users.p, err) : 0;
+}
+
 void auth_slot_close(struct auth_slot *slot)
 {
 	if (slot->service != NULL)

@@ -14,6 +14,7 @@ import pytest
 from backend import Backend
 from client import Client
 from gatepost import Gatepost, run
+from tls import Authority
 
 SMALLEST = """\
 hostname: mx.example.net
@@ -249,13 +250,79 @@ def test_variables_of_the_environment(file):
     (SMALLEST.replace("relay: {domains: [example.com]}\n", ""), "relay"),
     (SMALLEST + "workers: 4\n", "workers"),
     (SMALLEST + "routes: [{domains: [example.com], backend: backend1}]\n", "routes"),
-    (SMALLEST + "routes: [{map: /no/such/file}]\n", "routes"),
+    (SMALLEST + "routes: [{map: EMPTY}]\n", "routes"),
     (SMALLEST + "plans: {edge: {mail: [sender_login]}}\n", "plans: edge has sender_login"),
 ])
 def test_notices_are_no_errors(file, text, word):
-    done = run("-c", "-f", str(file(text)))
+    done = run("-c", "-f", str(file(text.replace("EMPTY", str(file("", "map"))))))
     assert done.returncode == 0
     assert done.stderr.startswith(word)
+
+
+# ---- The files that it names
+
+WITH_FILES = """\
+hostname: mx.example.net
+user: no-such-user
+listeners:
+  - proxy: "off"
+    bind: "127.0.0.1:0"
+    tls: {mode: starttls, certificate: DIR/none.pem, key: DIR/none.key, client_ca: DIR/a.crt}
+    auth: {users: DIR/users, sender_login: DIR/none.senders}
+  - proxy: "off"
+    bind: "127.0.0.1:0"
+    tls: {mode: starttls, certificate: DIR/a.crt, key: DIR/b.key}
+    auth: {users: DIR/none.users}
+  - proxy: "off"
+    bind: "127.0.0.1:0"
+    tls:
+      mode: implicit
+      certificates:
+        - {certificate: DIR/a.crt, key: DIR/a.key}
+        - {certificate: DIR/users, key: DIR/b.key}
+backends:
+  - name: mta
+    servers: "127.0.0.1:1"
+    tls: {mode: required, verify: ca, ca: DIR/none.ca}
+    auth: {user: me, password_file: DIR/empty}
+routes:
+  - {map: DIR/map}
+  - {backend: nowhere}
+"""
+
+
+def test_files_that_are_wrong(file, tmp_path):
+    """Each at the setting that names it, all in one run, mistakes of the settings beside them. The start
+    finds the first; -p opens none, for a configuration of another machine."""
+    authority = Authority(tmp_path)
+    for name in "ab":
+        authority.make(name, [f"{name}.example.net"])
+    for name, text in (("users", "bob;x\ncarol\n"), ("empty", ""), ("map", "example.org nowhere\n")):
+        file(text, name)
+    path = file(WITH_FILES.replace("DIR", str(tmp_path)))
+    done = run("-c", "-f", str(path))
+    assert done.returncode == 78 and done.stdout == ""
+    done.stderr = "".join(line for line in done.stderr.splitlines(True) if not line.startswith("{"))
+    gone = "No such file or directory"
+    assert [(line, key, said.replace(f"{tmp_path}/", "")) for line, _, key, said in mistakes(path, done)] == [
+        *([(2, "user", "there is no user no-such-user")] if os.geteuid() == 0 else []),
+        (6, "listeners[0].tls.certificate", f"none.pem: {gone}"),
+        (6, "listeners[0].tls.key", f"none.key: {gone}"),
+        (7, "listeners[0].auth.users", "users:1: must be name:hash (and 1 more); lines for it are made by "
+                                       "gatepostctl hash-password"),
+        (7, "listeners[0].auth.sender_login", f"none.senders: cannot open: {gone}"),
+        (10, "listeners[1].tls.key", "b.key: the key does not belong to the certificate in a.crt"),
+        (11, "listeners[1].auth.users", f"none.users: cannot open: {gone}; lines for it are made by "
+                                       "gatepostctl hash-password"),
+        (18, "listeners[2].tls.certificates[1].certificate", "users: there is no certificate in it"),
+        (22, "backends[0].tls.ca", f"none.ca: {gone}"),
+        (23, "backends[0].auth.password_file", "empty: there is no password in it"),
+        (25, "routes[0].map", 'map:1: example.org: there is no backend "nowhere"'),
+        (26, "routes[1].backend", 'there is no backend "nowhere"'),
+    ]
+    path.write_text(path.read_text().replace("backend: nowhere", "backend: mta"))
+    assert run("-f", str(path)).returncode == 78
+    assert run("-p", "-f", str(path)).returncode == 0
 
 
 # ---- The command line

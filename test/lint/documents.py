@@ -16,6 +16,7 @@ SETTING = re.compile(r"`((?:limits|timeouts|log|dns|relay)\.[a-z_]+)`")
 REPLY = re.compile(r"`((?!VERDICT_|RESULT_|GATEPOST_|CMAKE_)[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`")
 CELL = re.compile(r"(?<!\\)\|")
 CERTIFICATE = "/etc/haproxy/mail.pem"
+OURS = re.compile(r"/etc/gatepost/([\w./-]+)")
 
 # What a fragment of a configuration lacks to be a whole one.
 REST = {
@@ -128,8 +129,20 @@ def check_policy_pages(findings, checks):
             findings.add(path, f"names the setting {key}, which the check has not")
 
 
-def check_yaml(findings, path, text, program):
-    """Each example is a configuration, or completes to one."""
+def provide(folder, name, pem):
+    """A file that an example names, as the program can use it: empty for users and maps."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if name.endswith(".pem"):
+        shutil.copy(pem, file)
+    elif name.endswith(".key"):
+        shutil.copy(f"{pem}.key", file)
+    else:
+        file.write_text("secret\n" if name.endswith(".password") else "")
+
+
+def check_yaml(findings, path, text, program, folder):
+    """Each example is a configuration, or completes to one; the files that it names are provided."""
     count = 0
     for language, example in FENCE.findall(text):
         if language != "yaml":
@@ -138,8 +151,10 @@ def check_yaml(findings, path, text, program):
         for key, rest in REST.items():
             if not re.search(rf"^{key}:", example, re.MULTILINE):
                 example += rest
+        for name in set(OURS.findall(example)):
+            provide(folder, name, folder / "mail.pem")
         with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-            file.write(example)
+            file.write(OURS.sub(rf"{folder}/\1", example))
             file.flush()
             result = subprocess.run([program, "-c", "-f", file.name], capture_output=True,
                                     text=True)
@@ -191,17 +206,20 @@ def main():
             findings.add(path, f"is refused: {result.stderr}")
     for path in files("deploy", suffixes=(".cfg",)):
         examples += check_haproxy(findings, path, path.read_text())
-    for path in documents():
-        if not path.exists():
-            findings.add(path, "is not there")
-            continue
-        seen += 1
-        text = path.read_text()
-        check_links(findings, path, text)
-        check_paths(findings, path, text)
-        check_settings(findings, path, text, configuration)
-        check_replies(findings, path, text, replies)
-        examples += check_yaml(findings, path, text, program) + check_haproxy(findings, path, text)
+    with tempfile.TemporaryDirectory() as folder:
+        certificate(pathlib.Path(folder))
+        for path in documents():
+            if not path.exists():
+                findings.add(path, "is not there")
+                continue
+            seen += 1
+            text = path.read_text()
+            check_links(findings, path, text)
+            check_paths(findings, path, text)
+            check_settings(findings, path, text, configuration)
+            check_replies(findings, path, text, replies)
+            examples += check_yaml(findings, path, text, program, pathlib.Path(folder))
+            examples += check_haproxy(findings, path, text)
     print(f"{examples} examples tried")
     findings.finish(seen, "documents")
 

@@ -49,7 +49,7 @@ static int read_text(const char *text, struct settings *settings, struct buf *re
 	assert_non_null(file);
 	fputs(text, file);
 	fclose(file);
-	return settings_read(path, settings, report);
+	return settings_read(path, false, settings, report);
 }
 
 /* The report must be the one mistake, "LINE:COLUMN: key: text…"; NULL: there must be none. */
