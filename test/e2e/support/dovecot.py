@@ -13,12 +13,11 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from postfix import _as_root, _run
+from daemon import Daemon, as_root, run_as_root
 
 CONFIG = """\
 base_dir = {directory}/run
@@ -65,8 +64,10 @@ local_validation_key_dict = fs:posix:prefix={directory}/keys/
 MECHANISMS = "plain login scram-sha-256 xoauth2 oauthbearer"
 
 
-class Dovecot:
+class Dovecot(Daemon):
     """users: passwords by name. failure_delay: seconds that a refusal waits."""
+
+    name = "Dovecot"
 
     def __init__(self, users, mechanisms=MECHANISMS, failure_delay=0):
         self.directory = Path(tempfile.mkdtemp(prefix="dovecot-"))
@@ -74,7 +75,6 @@ class Dovecot:
         self._key = base64.b64encode(os.urandom(32))
         self._users = dict(users)
         self._config = dict(mechanisms=mechanisms, failure_delay=failure_delay)
-        self._process = None
         self._write()
 
     # ---- Life
@@ -88,8 +88,8 @@ class Dovecot:
 
     def __exit__(self, *exception):
         self.kill()
-        if _as_root():
-            _run("rm", "-rf", "--", str(self.directory))
+        if as_root():
+            run_as_root("rm", "-rf", "--", str(self.directory))
         else:
             shutil.rmtree(self.directory)
 
@@ -102,33 +102,26 @@ class Dovecot:
             "".join(f"{name}:{{PLAIN}}{password}\n" for name, password in self._users.items()))
         (self.directory / "dovecot.conf").write_text(
             CONFIG.format(directory=self.directory, **self._config))
-        _run("chmod", "-R", "a+rX", str(self.directory))
+        run_as_root("chmod", "-R", "a+rX", str(self.directory))
 
     def start(self):
         """Starts it, or starts it again."""
         before = self.log().count("starting up")
-        with open(self.directory / "output", "ab") as output:
-            self._process = subprocess.Popen(
-                [*_as_root(), "dovecot", "-F", "-c", str(self.directory / "dovecot.conf")],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-        deadline = time.monotonic() + 20
-        while self.log().count("starting up") == before or not self.socket.exists():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Dovecot did not start:\n{self.log()}"
-                                   f"{(self.directory / 'output').read_text()}")
-            time.sleep(0.01)
+        self.spawn(["dovecot", "-F", "-c", self.directory / "dovecot.conf"],
+                   lambda: self.log().count("starting up") > before and self.socket.exists(),
+                   needs_root=True, start_new_session=True)
         return self
 
     def signal(self, number):
         """To it and all its processes."""
-        if self._process and self._process.poll() is None:
-            _run("kill", f"-{int(number)}", "--", f"-{self._process.pid}")
+        if self.is_running():
+            run_as_root("kill", f"-{int(number)}", "--", f"-{self.process.pid}")
 
     def kill(self):
         """Ends it at once, as a crash would."""
         self.signal(signal.SIGKILL)
-        if self._process:
-            self._process.wait(10)
+        if self.process:
+            self.process.wait(10)
 
     # ---- What it knows
 

@@ -14,13 +14,11 @@ when Exim wants the name of a client, so that nobody else is asked.
 
 import os
 import pwd
-import re
 import shutil
-import subprocess
 import tempfile
-import time
 from pathlib import Path
 
+from daemon import Daemon
 from ports import keep_port
 
 # "keep_environment" is for the copies of itself that Exim runs.
@@ -84,15 +82,16 @@ def folder():
     return Path(path) if path and (Path(path) / "usr/sbin/exim4").exists() else None
 
 
-class Exim:
+class Exim(Daemon):
     """further: lines for the main part of the configuration."""
+
+    name = "Exim"
 
     def __init__(self, further=()):
         self.port = keep_port()
         self.proxy_port = keep_port()
         self.directory = Path(tempfile.mkdtemp(prefix="exim-"))
         self._further = list(further)
-        self._process = None
         self._taken = set()
 
     # ---- Life
@@ -106,9 +105,9 @@ class Exim:
             raise
 
     def __exit__(self, *exception):
-        if self._process and self._process.poll() is None:
-            self._process.terminate()
-            self._process.wait(10)
+        if self.is_running():
+            self.process.terminate()
+            self.process.wait(10)
         shutil.rmtree(self.directory)
 
     def _write(self):
@@ -141,20 +140,9 @@ class Exim:
                        "NSS_WRAPPER_HOSTS": str(self.directory / "hosts")}
         if "LD_LIBRARY_PATH" in os.environ:
             environment["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-        with open(self.directory / "output", "wb") as output:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *drop, str(self.directory / "exim4"), "-C",
-                 str(self.directory / "configuration"), "-bdf"],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-                start_new_session=True)
-        self._wait(self._has_started, "Exim did not start")
+        self.spawn([*drop, self.directory / "exim4", "-C", self.directory / "configuration", "-bdf"],
+                   lambda: "daemon started" in self.log(), env=environment, start_new_session=True)
         return self
-
-    def _has_started(self):
-        if self._process.poll() is not None:
-            raise RuntimeError(f"Exim ended with exit code {self._process.returncode}:\n"
-                               f"{(self.directory / 'output').read_text()}{self.log()}")
-        return "daemon started" in self.log()
 
     # ---- What happened
 
@@ -164,15 +152,6 @@ class Exim:
     def trouble(self):
         """What Exim had to complain about."""
         return self._read("paniclog")
-
-    def log_lines(self, pattern):
-        return [line for line in self.log().splitlines() if re.search(pattern, line)]
-
-    def wait_log(self, pattern, count=1):
-        """At least so many lines that match."""
-        return self._wait(
-            lambda: self.log_lines(pattern) if len(self.log_lines(pattern)) >= count else None,
-            f"no {count} lines with {pattern} in Exim's log:\n{self.log()}")
 
     def wait_mail(self, count=1):
         """The next `count` messages with lines that end in LF, each once."""
@@ -188,14 +167,3 @@ class Exim:
     def _read(self, name):
         path = self.directory / "log" / name
         return path.read_text(errors="replace") if path.exists() else ""
-
-    @staticmethod
-    def _wait(look, complaint, timeout=20):
-        deadline = time.monotonic() + timeout
-        while True:
-            found = look()
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise TimeoutError(complaint)
-            time.sleep(0.02)

@@ -9,13 +9,13 @@ Certificates are made when a test asks for them, and are worth nothing anywhere 
 """
 
 import csv
-import shutil
 import socket
 import ssl
 import subprocess
 import tempfile
-import time
 from pathlib import Path
+
+from daemon import Daemon
 
 TEMPLATE = """\
 global
@@ -50,16 +50,17 @@ def _lines(lines):
     return "".join(f"\t{line}\n" for line in lines)
 
 
-class HAProxy:
+class HAProxy(Daemon):
     """target: (host, port) of the server. server: options of the server line. bind: options of the
     bind line. host: where to listen; "unix" for a socket in the file system, see unix_path.
     frontend, backend, global_: further lines of these sections."""
+
+    name = "HAProxy"
 
     def __init__(self, target, server="send-proxy-v2", *, bind="", host="127.0.0.1", frontend=(),
                  backend=(), global_=()):
         self._directory = tempfile.TemporaryDirectory(prefix="haproxy-")
         self.directory = Path(self._directory.name)
-        self.process = None
         self._socket = None
         self._host = host
         name, port = target
@@ -78,7 +79,7 @@ class HAProxy:
             raise
 
     def __exit__(self, *exception):
-        if self.process and self.process.poll() is None:
+        if self.is_running():
             self.process.terminate()
             self.process.wait(10)
         if self._socket:
@@ -94,18 +95,11 @@ class HAProxy:
             bind = f"fd@{self._socket.fileno()}"
         config = self.directory / "haproxy.cfg"
         config.write_text(TEMPLATE.format(bind=bind, **self._config))
-        ties = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-        with open(self.directory / "output", "wb") as output:
-            self.process = subprocess.Popen(
-                [*ties, "haproxy", "-db", "-f", str(config)], stdin=subprocess.DEVNULL,
-                stdout=output, stderr=output,
-                pass_fds=[self._socket.fileno()] if self._socket else [])
-        self._wait(self._answers, "HAProxy did not start")
+        self.spawn(["haproxy", "-db", "-f", config], self._answers,
+                   pass_fds=[self._socket.fileno()] if self._socket else [])
         return self
 
     def _answers(self):
-        if self.process.poll() is not None:
-            raise RuntimeError(f"HAProxy ended: {self.output}")
         try:
             return "Uptime" in self.console("show info")
         except OSError:
@@ -125,10 +119,6 @@ class HAProxy:
     @property
     def unix_path(self):
         return self.directory / "front"
-
-    @property
-    def output(self):
-        return (self.directory / "output").read_text()
 
     def console(self, command):
         with socket.socket(socket.AF_UNIX) as connection:
@@ -151,17 +141,6 @@ class HAProxy:
                 and row["check_status"] != "INI"
             return decided and row["status"] == status and row
         return self._wait(look, f"the server is not {status}: {self.server()}", timeout)
-
-    @staticmethod
-    def _wait(look, complaint, timeout=10):
-        deadline = time.monotonic() + timeout
-        while True:
-            found = look()
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise TimeoutError(complaint)
-            time.sleep(0.02)
 
 
 class Certificates:

@@ -16,9 +16,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 
+from daemon import Daemon, as_root, run_as_root
 from ports import keep_port
 
 MAIN = """\
@@ -86,19 +86,12 @@ ADDED = re.compile(rb"(?:(?:Return-Path|X-Original-To|Delivered-To): [^\n]*\n)+"
                    rb"Received: from [^\n]*\n\tby [^\n]*\n\tfor <[^\n]*\n")
 
 
-def _as_root():
-    return [] if os.geteuid() == 0 else ["sudo", "-n"]
-
-
-def _run(*command):
-    return subprocess.run([*_as_root(), *command], stdin=subprocess.DEVNULL, check=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
-
-
-class Postfix:
+class Postfix(Daemon):
     """users: local parts of example.com that have a mailbox. further: lines for main.cf. services:
     lines for master.cf. listeners: name -> settings of a further port, "name=value" without
     blanks; it logs as postfix/<name>."""
+
+    name = "Postfix"
 
     def __init__(self, users=("bob",), further=(), services=(), listeners=None):
         self.port = keep_port()
@@ -109,7 +102,6 @@ class Postfix:
         self._users = list(users)
         self._further = list(further)
         self._services = list(services)
-        self._process = None
         self._taken = set()
 
     # ---- Life
@@ -123,13 +115,13 @@ class Postfix:
             raise
 
     def __exit__(self, *exception):
-        if self._process and self._process.poll() is None:
-            subprocess.run([*_as_root(), "postfix", "-c", str(self.config), "stop"],
+        if self.is_running():
+            subprocess.run([*as_root(), "postfix", "-c", str(self.config), "stop"],
                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                            stderr=subprocess.DEVNULL, timeout=60, check=False)
-            self._process.wait(30)
-        if _as_root():
-            _run("rm", "-rf", "--", str(self.directory))
+            self.process.wait(30)
+        if as_root():
+            run_as_root("rm", "-rf", "--", str(self.directory))
         else:
             shutil.rmtree(self.directory)
 
@@ -146,9 +138,9 @@ class Postfix:
             services="\n".join([*map(self._listener, self._listeners), *self._services])))
         (self.config / "users").write_text(
             "".join(f"{user}@example.com {user}/\n" for user in self._users))
-        _run("chown", "-R", "root:root", str(self.config), str(self.directory / "queue"))
-        _run("chown", "postfix", str(self.directory / "data"))
-        _run("chown", f"{owner.pw_uid}:{owner.pw_gid}", str(self.directory / "mail"))
+        run_as_root("chown", "-R", "root:root", str(self.config), str(self.directory / "queue"))
+        run_as_root("chown", "postfix", str(self.directory / "data"))
+        run_as_root("chown", f"{owner.pw_uid}:{owner.pw_gid}", str(self.directory / "mail"))
 
     def _listener(self, name):
         settings = [f"syslog_name=postfix/{name}", *self._listeners[name]]
@@ -156,19 +148,9 @@ class Postfix:
                         *(f"\n  -o {setting}" for setting in settings)])
 
     def _start(self):
-        ties = ["setpriv", "--pdeathsig", "KILL"] if os.geteuid() == 0 else []
-        with open(self.directory / "output", "wb") as output:
-            self._process = subprocess.Popen(
-                [*ties, *_as_root(), "postfix", "-c", str(self.config), "start-fg"],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
-        self._wait(self._has_started, "Postfix did not start")
+        self.spawn(["postfix", "-c", self.config, "start-fg"], lambda: "daemon started" in self.log(),
+                   needs_root=True, start_new_session=True)
         return self
-
-    def _has_started(self):
-        if self._process.poll() is not None:
-            raise RuntimeError(f"Postfix ended with exit code {self._process.returncode}:\n"
-                               f"{(self.directory / 'output').read_text()}{self.log()}")
-        return "daemon started" in self.log()
 
     # ---- What happened
 
@@ -179,14 +161,6 @@ class Postfix:
     def log(self):
         path = self.directory / "log" / "maillog"
         return path.read_text(errors="replace") if path.exists() else ""
-
-    def log_lines(self, pattern):
-        """Lines of the log that match."""
-        return [line for line in self.log().splitlines() if re.search(pattern, line)]
-
-    def wait_log(self, pattern, count=1, timeout=20):
-        return self._wait(lambda: self.log_lines(pattern) if len(self.log_lines(pattern)) >= count
-                          else None, f"no {count} lines with {pattern} in Postfix's log", timeout)
 
     def trouble(self):
         """What Postfix had to complain about."""
@@ -217,14 +191,3 @@ class Postfix:
         added = ADDED.match(message)
         assert added, message[:500]
         return message[added.end():]
-
-    @staticmethod
-    def _wait(look, complaint, timeout=20):
-        deadline = time.monotonic() + timeout
-        while True:
-            found = look()
-            if found:
-                return found
-            if time.monotonic() > deadline:
-                raise TimeoutError(complaint)
-            time.sleep(0.02)
