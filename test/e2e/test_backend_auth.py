@@ -96,6 +96,22 @@ def test_the_best_first_and_as_the_operator_says(secret):
             == ["SCRAM-SHA-256"] * 2 + ["LOGIN"] * 2
 
 
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_over_lmtp(secret, mechanism):
+    """Behind LHLO (RFC 2033 section 5); with a wrong password nobody's mail goes there."""
+    with Backend("--auth-required", lmtp=True, auth=(USER, PASSWORD),
+                 extensions=f"PIPELINING,AUTH={mechanism}") as backend:
+        with edge(backend, secret, more={"protocol": "lmtp"}) as gatepost:
+            assert send(gatepost, [RECIPIENT, "carol@example.com"]).code == 250
+        assert {outcome for _, _, outcome in backend.auths()} == {"ok"}
+        secret.write_text(OTHER + "\n")
+        with edge(backend, secret, more={"protocol": "lmtp"}) as gatepost:
+            assert send(gatepost).code == 451
+            assert gatepost.wait_log("backend_blames_us")["step"] == "AUTH"
+        [message] = backend.messages()
+        assert message["rcpt_to"] == [RECIPIENT, "carol@example.com"]
+
+
 def test_long_credentials(tmp_path):
     """They do not fit into the command that every server takes: they come behind it."""
     name, password = "n" * 255, "päss" * 102

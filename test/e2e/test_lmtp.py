@@ -304,6 +304,28 @@ def test_dovecot_mailbox_is_full(dovecot, store):
     assert grown(dovecot, before) == {"alice": 1, "carol": 1}
 
 
+def test_dovecot_is_told_the_client(dovecot):
+    with Edge(f"127.0.0.1:{dovecot.port}", identity="xclient") as gatepost:
+        assert deliver(gatepost, ["alice"]).code == 250
+        uuid = gatepost.wait_log("transaction")["uuid"]
+    first = dovecot.messages("alice")[-1].partition("Received: ")[2].partition("Received: ")[0]
+    assert first.startswith("from client.example.net ([127.0.0.1])")
+    assert uuid.rpartition(".")[0] in first  # XCLIENT SESSION: the same word in both logs
+
+
+def test_dovecot_has_no_auth(dovecot, tmp_path):
+    path = tmp_path / "password"
+    path.write_text("secret")
+    auth = {"user": "gatepost", "password_file": str(path), "allow_plaintext": True}
+    with Edge(f"127.0.0.1:{dovecot.port}", auth=auth) as gatepost:
+        gatepost.wait_log("backend_blames_us", step="AUTH")
+        with Client(gatepost.address) as client:
+            client.hello()
+            client.command("MAIL FROM:<a@example.net>", 250)
+            client.command("RCPT TO:<alice@example.com>", 451)
+            client.quit()
+
+
 def test_dovecot_one_recipient(dovecot):
     before = boxes(dovecot)
     with Edge(f"unix:{dovecot.socket}", one_recipient=True) as gatepost:
