@@ -10,6 +10,7 @@
 #define BASE_ARENA_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/str.h"
 
@@ -17,16 +18,16 @@ struct arena_block;
 
 struct arena {
 	struct arena_block *blocks; /* newest first */
-	size_t used;                /* bytes handed out, alignment included */
-	size_t max;                 /* bound of `used` */
+	uint32_t used;              /* bytes handed out, alignment included */
+	uint32_t max;               /* bound of `used` */
 };
 
 void arena_init(struct arena *arena, size_t max);
 
-/* Zeroed memory aligned for any type, or NULL beyond the maximum. */
+/* Zeroed memory aligned for pointers and 64-bit numbers, or NULL beyond the maximum. */
 void *arena_alloc(struct arena *arena, size_t size);
 
-/* Copies the bytes; the copy is NUL-terminated beyond its length. False beyond the maximum;
+/* Copies the bytes, without gaps between texts; the copy is NUL-terminated beyond its length. False beyond the maximum;
  * then *copy is the empty view. */
 bool arena_str(struct arena *arena, struct str s, struct str *copy);
 

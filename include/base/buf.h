@@ -1,7 +1,8 @@
 /*
  * A queue of bytes with a maximum given when it is made: written at the end, consumed at the
  * front. Memory is taken at the first write and given back when the queue runs empty and
- * buf_release() is called, so an idle one costs its struct.
+ * buf_release() is called, so an idle one costs its struct, which is small. The first memory is as large
+ * as what is written first; then it doubles.
  *
  * A write that does not fit is refused whole; nothing is ever cut.
  */
@@ -14,13 +15,15 @@
 
 #include "base/str.h"
 
+#define BUF_MAX INT32_MAX /* of `max` */
+
 struct buf {
 	char *data;
-	size_t start;    /* first unconsumed byte */
-	size_t end;      /* behind the last byte */
-	size_t capacity; /* bytes allocated */
-	size_t max;      /* bound of the bytes held */
-	bool is_secret;  /* see buf_set_secret */
+	uint32_t start;         /* first unconsumed byte */
+	uint32_t end;           /* behind the last byte */
+	uint32_t capacity;      /* bytes of memory */
+	uint32_t max : 31;      /* bound of the bytes held */
+	uint32_t is_secret : 1; /* see buf_set_secret */
 };
 
 void buf_init(struct buf *buf, size_t max);
@@ -69,7 +72,7 @@ static inline bool buf_write(struct buf *buf, struct str bytes)
 	if (bytes.n > buf->capacity - buf->end || bytes.n > buf_room(buf))
 		return buf_write_growing(buf, bytes);
 	memcpy(buf->data + buf->end, bytes.p, bytes.n);
-	buf->end += bytes.n;
+	buf->end += (uint32_t)bytes.n;
 	return true;
 }
 bool buf_printf(struct buf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -91,7 +94,7 @@ static inline char *buf_reserve(struct buf *buf, size_t n)
 
 static inline void buf_commit(struct buf *buf, size_t n)
 {
-	buf->end += n;
+	buf->end += (uint32_t)n;
 }
 
 /* Drops `n` bytes at the front; n <= buf_used(). */

@@ -17,4 +17,7 @@ void *xrealloc(void *old, size_t count, size_t size);
 /* A copy of a C string. Free with free(). */
 char *xstrdup(const char *s);
 
+/* For who takes memory elsewhere: says so and aborts. */
+_Noreturn void xalloc_failed(void);
+
 #endif

@@ -1,14 +1,13 @@
 #include "backend/forward.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "backend/identity.h"
 #include "backend/pool.h"
 #include "backend/queue.h"
 #include "base/assert.h"
+#include "base/block.h"
 #include "base/log.h"
-#include "base/xalloc.h"
 #include "forward_priv.h"
 
 /* However many servers there are, and however slow: clients wait 5 minutes for the answer to RCPT,
@@ -439,7 +438,7 @@ static void begin_transaction(struct forward *forward, struct backend *destinati
 struct forward *forward_new(const struct backend_env *env, struct connection *connection,
 	const struct route_table *routes, const struct forward_port *port, void *ctx)
 {
-	struct forward *forward = xcalloc(1, sizeof(*forward));
+	struct forward *forward = block_take_zeroed(sizeof(*forward));
 
 	forward->env = env;
 	forward->connection = connection;
@@ -460,7 +459,7 @@ static void free_later(void *object)
 
 	buf_free(&forward->mail_refusal_text);
 	buf_free(&forward->answer_text);
-	free(forward);
+	block_give(forward, sizeof(*forward));
 }
 
 void forward_release(struct forward **released)

@@ -6,14 +6,15 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/block.h"
 #include "base/xalloc.h"
 
-#define SMALLEST 64   /* a command, or most replies: what idle connections keep */
 #define NUMBER_MAX 20 /* digits of 2^64 */
 
 void buf_init(struct buf *buf, size_t max)
 {
-	*buf = (struct buf){ .max = max };
+	ASSERT(max <= BUF_MAX);
+	*buf = (struct buf){ .max = (uint32_t)max & BUF_MAX };
 }
 
 void buf_set_secret(struct buf *buf)
@@ -31,33 +32,36 @@ static void wipe(struct buf *buf, size_t from, size_t to)
 void buf_free(struct buf *buf)
 {
 	wipe(buf, buf->start, buf->end);
-	free(buf->data);
+	block_give(buf->data, buf->capacity);
 	*buf = (struct buf){ .max = buf->max, .is_secret = buf->is_secret };
 }
 
 struct buf buf_on(char *memory, size_t size)
 {
-	return (struct buf){ .data = memory, .capacity = size, .max = size };
+	ASSERT(size <= BUF_MAX);
+	return (struct buf){
+		.data = memory, .capacity = (uint32_t)size, .max = (uint32_t)size & BUF_MAX
+	};
 }
 
-/* realloc(3) would leave what it moves behind. */
-static void move_to_fresh(struct buf *buf, size_t capacity)
+/* block_resize() would leave what it moves behind. */
+static char *move_secret(struct buf *buf, size_t capacity)
 {
-	char *fresh = xcalloc(capacity, 1);
+	char *fresh = block_take_zeroed(capacity);
 
 	if (buf->data != NULL)
 		memcpy(fresh, buf->data, buf->end);
 	wipe(buf, 0, buf->end);
-	free(buf->data);
-	buf->data = fresh;
+	block_give(buf->data, buf->capacity);
+	return fresh;
 }
 
+/* All of the block is used, but no more than may be held. */
 static size_t capacity_for(const struct buf *buf, size_t needed)
 {
-	size_t capacity = buf->capacity ? buf->capacity : SMALLEST;
+	size_t capacity = 2 * (size_t)buf->capacity;
 
-	while (capacity < needed)
-		capacity *= 2;
+	capacity = block_size(capacity > needed ? capacity : needed);
 	return capacity < buf->max ? capacity : buf->max;
 }
 
@@ -66,10 +70,10 @@ static void grow(struct buf *buf, size_t needed)
 	size_t capacity = capacity_for(buf, needed);
 
 	if (buf->is_secret)
-		move_to_fresh(buf, capacity);
+		buf->data = move_secret(buf, capacity);
 	else
-		buf->data = xrealloc(buf->data, capacity, 1);
-	buf->capacity = capacity;
+		buf->data = block_resize(buf->data, buf->capacity, capacity);
+	buf->capacity = (uint32_t)capacity;
 }
 
 size_t buf_memory_with(const struct buf *buf, size_t n)
@@ -85,7 +89,7 @@ static void make_room(struct buf *buf, size_t n)
 {
 	if (buf->capacity - buf->end >= n)
 		return;
-	size_t used = buf_used(buf);
+	uint32_t used = (uint32_t)buf_used(buf);
 	if (buf->start > 0) {
 		memmove(buf->data, buf->data + buf->start, used);
 		wipe(buf, used, buf->end);
@@ -102,7 +106,7 @@ bool buf_write_growing(struct buf *buf, struct str bytes)
 		return false;
 	make_room(buf, bytes.n);
 	memcpy(buf->data + buf->end, bytes.p, bytes.n);
-	buf->end += bytes.n;
+	buf->end += (uint32_t)bytes.n;
 	return true;
 }
 
@@ -167,7 +171,7 @@ void buf_consume(struct buf *buf, size_t n)
 {
 	ASSERT(n <= buf_used(buf));
 	wipe(buf, buf->start, buf->start + n);
-	buf->start += n;
+	buf->start += (uint32_t)n;
 	if (buf->start == buf->end)
 		buf->start = buf->end = 0;
 }
@@ -176,7 +180,7 @@ void buf_truncate(struct buf *buf, size_t n)
 {
 	ASSERT(n <= buf_used(buf));
 	wipe(buf, buf->start + n, buf->end);
-	buf->end = buf->start + n;
+	buf->end = buf->start + (uint32_t)n;
 }
 
 void buf_release(struct buf *buf)

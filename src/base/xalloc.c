@@ -4,12 +4,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+void xalloc_failed(void)
+{
+	fputs("gatepost: out of memory\n", stderr);
+	abort();
+}
+
 static void *checked(void *p)
 {
-	if (p == NULL) {
-		fputs("gatepost: out of memory\n", stderr);
-		abort();
-	}
+	if (p == NULL)
+		xalloc_failed();
 	return p;
 }
 

@@ -1,9 +1,7 @@
 #include "connection/transaction.h"
 
-#include <stdlib.h>
-
 #include "base/assert.h"
-#include "base/xalloc.h"
+#include "base/block.h"
 #include "connection/trace.h"
 
 /* What arena_str needs for the final reply: the text, its terminator, and the rounding. */
@@ -23,7 +21,7 @@ struct transaction *transaction_begin(
 	struct connection *connection, size_t arena_max, uint64_t now_ms)
 {
 	ASSERT(connection->transaction == NULL);
-	struct transaction *transaction = xcalloc(1, sizeof(*transaction));
+	struct transaction *transaction = block_take_zeroed(sizeof(*transaction));
 
 	connection->tran_count++;
 	name(transaction, connection);
@@ -41,7 +39,7 @@ static void drop(struct connection *connection)
 {
 	arena_reset(&connection->transaction->candidate_arena);
 	arena_reset(&connection->transaction->arena);
-	free(connection->transaction);
+	block_give(connection->transaction, sizeof(*connection->transaction));
 	connection->transaction = NULL;
 }
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/block.h"
 #include "base/xalloc.h"
 
 struct client_count {
@@ -25,7 +26,7 @@ void clients_free(struct clients *clients)
 	for (size_t i = 0; i < clients->bucket_count; i++) {
 		while (clients->buckets[i] != NULL) {
 			struct client_count *next = clients->buckets[i]->next;
-			free(clients->buckets[i]);
+			block_give(clients->buckets[i], sizeof(**clients->buckets));
 			clients->buckets[i] = next;
 		}
 	}
@@ -50,7 +51,7 @@ void clients_add(struct clients *clients, const struct ipaddr *client)
 	struct client_count **link = find(clients, client);
 
 	if (*link == NULL) {
-		*link = xcalloc(1, sizeof(**link));
+		*link = block_take_zeroed(sizeof(**link));
 		(*link)->client = *client;
 	}
 	(*link)->count++;
@@ -65,7 +66,7 @@ void clients_remove(struct clients *clients, const struct ipaddr *client)
 	if (--entry->count > 0)
 		return;
 	*link = entry->next;
-	free(entry);
+	block_give(entry, sizeof(*entry));
 }
 
 unsigned clients_count(const struct clients *clients, const struct ipaddr *client)

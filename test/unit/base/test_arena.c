@@ -30,7 +30,8 @@ static void gives_zeroed_aligned_memory(void **state)
 		unsigned char *p = arena_alloc(&arena, size);
 
 		assert_non_null(p);
-		assert_int_equal((uintptr_t)p % alignof(max_align_t), 0);
+		assert_int_equal((uintptr_t)p % alignof(uint64_t), 0);
+		assert_int_equal((uintptr_t)p % alignof(void *), 0);
 		for (size_t i = 0; i < size; i++)
 			assert_int_equal(p[i], 0);
 		memset(p, 0xff, size);
@@ -96,7 +97,7 @@ static void copies_text(void **state)
 	char source[] = "a\0b";
 
 	(void)state;
-	arena_init(&arena, 32);
+	arena_init(&arena, 5);
 	assert_true(arena_str(&arena, str_make(source, 3), &copy));
 	source[0] = 'z';
 	assert_int_equal(copy.n, 3);
@@ -124,6 +125,39 @@ static void refuses_text_that_is_too_long(void **state)
 	arena_reset(&arena);
 }
 
+/* Texts between objects: neither overlaps the other, and objects stay aligned. */
+static void texts_leave_no_gaps(void **state)
+{
+	struct arena arena;
+	struct str texts[100];
+	uint64_t *objects[100];
+	size_t used = 0;
+
+	(void)state;
+	arena_init(&arena, 10000);
+	for (size_t i = 0; i < 100; i++) {
+		char text[100];
+
+		memset(text, 'a' + (int)(i % 26), sizeof(text));
+		assert_true(arena_str(&arena, str_make(text, i), &texts[i]));
+		objects[i] = arena_alloc(&arena, sizeof(uint64_t));
+		assert_non_null(objects[i]);
+		assert_int_equal((uintptr_t)objects[i] % alignof(uint64_t), 0);
+		assert_int_equal(*objects[i], 0);
+		*objects[i] = UINT64_MAX;
+		used += i + 1 + sizeof(uint64_t);
+	}
+	assert_int_equal(arena.used, used);
+	for (size_t i = 0; i < 100; i++) {
+		assert_int_equal(texts[i].n, i);
+		for (size_t at = 0; at < i; at++)
+			assert_int_equal(texts[i].p[at], 'a' + i % 26);
+		assert_int_equal(texts[i].p[i], '\0');
+		assert_int_equal(*objects[i], UINT64_MAX);
+	}
+	arena_reset(&arena);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -134,6 +168,7 @@ int main(void)
 		cmocka_unit_test(takes_what_is_larger_than_a_block),
 		cmocka_unit_test(copies_text),
 		cmocka_unit_test(refuses_text_that_is_too_long),
+		cmocka_unit_test(texts_leave_no_gaps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

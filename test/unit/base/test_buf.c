@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/block.h"
 #include "base/buf.h"
 
 static void assert_holds(const struct buf *buf, struct str want)
@@ -114,6 +115,21 @@ static void memory_never_exceeds_the_maximum(void **state)
 	assert_false(buf_write(&buf, STR("x")));
 	assert_true(buf.capacity <= 1000);
 	buf_free(&buf);
+}
+
+/* What is kept for long is written in one piece. */
+static void the_first_memory_is_no_larger_than_needed(void **state)
+{
+	struct buf buf;
+	char text[1000] = { 0 };
+
+	(void)state;
+	buf_init(&buf, 65536);
+	for (size_t n = 1; n <= sizeof(text); n++) {
+		assert_true(buf_write(&buf, str_make(text, n)));
+		assert_int_equal(buf.capacity, block_size(n));
+		buf_free(&buf);
+	}
 }
 
 static void printf_longer_than_its_own_room(void **state)
@@ -263,6 +279,7 @@ int main(void)
 		cmocka_unit_test(a_maximum_of_zero_takes_nothing),
 		cmocka_unit_test(memory_never_exceeds_the_maximum),
 		cmocka_unit_test(memory_is_foretold),
+		cmocka_unit_test(the_first_memory_is_no_larger_than_needed),
 		cmocka_unit_test(printf_longer_than_its_own_room),
 		cmocka_unit_test(release_keeps_what_is_held),
 		cmocka_unit_test(a_secret_one_leaves_nothing),

@@ -188,7 +188,7 @@ static void test_full_arena_changes_nothing(void **state)
 	(void)state;
 	buf_init(&before, 65536);
 	buf_init(&after, 65536);
-	for (size_t room = 0; room < 600; room += 8) {
+	for (uint32_t room = 0; room < 600; room += 8) {
 		struct arena arena;
 		struct notes notes;
 		struct str text;

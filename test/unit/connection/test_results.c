@@ -258,7 +258,7 @@ static void test_full_arena(void **state)
 	struct results *results = &fixture->results;
 
 	for (int what = 0; what < 4; what++) {
-		for (size_t room = 0; room < 400; room += 8) {
+		for (uint32_t room = 0; room < 400; room += 8) {
 			arena_reset(&fixture->arena);
 			fixture->arena.max = 65536;
 			results_init(results, &fixture->arena);
