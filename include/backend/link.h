@@ -95,8 +95,9 @@ struct link {
 	const struct link_port *port;
 	void *ctx;
 	const struct connection *connection; /* on whose behalf, until ready; NULL: a probe */
-	struct server_connect connector;
-	bool is_probe; /* not one of the server's max_connections */
+	struct server_connect *connecting;   /* in the state CONNECTING */
+	struct endpoint address;             /* of the server; of a unix socket all zero */
+	bool is_probe;                       /* not one of the server's max_connections */
 	struct timer deadline;
 	uint64_t answer_by_ms; /* no step goes beyond it; 0: no such limit */
 	bool is_clients;       /* XCLIENT was answered 220: it is the client's session */

@@ -4,8 +4,8 @@
 
 #include "backend/backend_tls.h"
 #include "base/assert.h"
+#include "base/block.h"
 #include "base/log.h"
-#include "base/xalloc.h"
 #include "link_priv.h"
 
 /* How long a server is given to answer our QUIT. */
@@ -17,12 +17,19 @@ static void connect_server(struct link *link);
 
 /* ---- The end ---------------------------------------------------------------------------------- */
 
+static void stop_connecting(struct link *link)
+{
+	server_connect_cancel(link->connecting);
+	block_give(link->connecting, sizeof(*link->connecting));
+	link->connecting = NULL;
+}
+
 /* The connection alone: the link may connect again. */
 static void drop_connection(struct link *link)
 {
 	timer_clear(&link->deadline);
 	if (link->state == LINK_CONNECTING)
-		server_connect_cancel(&link->connector);
+		stop_connecting(link);
 	else
 		stream_close(&link->stream, false);
 	if (link->is_idle)
@@ -40,7 +47,7 @@ static void free_later(void *object)
 	smtp_client_free(&link->client);
 	free(link->identity);
 	link_auth_end(link);
-	free(link);
+	block_give(link, sizeof(*link));
 }
 
 static void retire(struct link *link)
@@ -365,6 +372,8 @@ static void connected(void *ctx, int fd, const struct err *err)
 		link_fail(link, LINK_UNREACHABLE, err->text);
 		return;
 	}
+	link->address = link->connecting->address;
+	stop_connecting(link);
 	link->state = LINK_GREETING;
 	stream_init(&link->stream, link->env->loop, fd, SMTP_CLIENT_INPUT_MAX, LINK_OUT_MAX,
 		&stream_events, link);
@@ -393,7 +402,8 @@ static void connect_server(struct link *link)
 	link->state = LINK_CONNECTING;
 	if (!link->is_probe)
 		server_acquire(link->server);
-	server_connect_start(&link->connector, link->server, link->env->loop,
+	link->connecting = block_take(sizeof(*link->connecting));
+	server_connect_start(link->connecting, link->server, link->env->loop,
 		within_limit(link, link->env->timeouts->connect), connected, link);
 }
 
@@ -401,7 +411,7 @@ struct link *link_open(const struct backend_env *env, struct backend *backend,
 	struct server *server, const struct connection *connection, uint64_t answer_by_ms,
 	const struct link_port *port, void *ctx)
 {
-	struct link *link = xcalloc(1, sizeof(*link));
+	struct link *link = block_take_zeroed(sizeof(*link));
 
 	link->env = env;
 	link->backend = backend;

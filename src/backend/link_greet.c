@@ -33,7 +33,7 @@ void link_send_identity(struct link *link)
 		link->is_probe ? own_address(link->stream.fd) : (struct endpoint){ 0 };
 	char header[PROXY_V2_SENT_MAX];
 	size_t n = identity_header(
-		link->backend->settings, link->connection, &own, &link->connector.address, header);
+		link->backend->settings, link->connection, &own, &link->address, header);
 
 	if (n == 0)
 		return;

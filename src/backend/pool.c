@@ -101,7 +101,7 @@ static bool is_silent(const struct link *link)
 /* The name of the server may have led elsewhere since. */
 static bool is_current(const struct link *link)
 {
-	return server_is_at(link->server, &link->connector.address);
+	return server_is_at(link->server, &link->address);
 }
 
 struct link *pool_take(struct server *server, const struct link_port *owner, void *ctx)
