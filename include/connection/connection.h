@@ -59,8 +59,7 @@ struct local {
 
 /* What the v2 TLVs said of TLS at the balancer. */
 struct proxy_tls {
-	bool present; /* an SSL TLV was there */
-	bool used;    /* … and said that the client spoke TLS */
+	bool used; /* the client spoke TLS */
 	bool client_certificate, certificate_verified;
 	uint32_t verify;
 	struct str version, cipher, cn, sig_alg, key_alg, group, sig_scheme;
@@ -74,10 +73,10 @@ struct proxy_info {
 	uint8_t version;
 	enum proxy_command command;
 	enum proxy_family family;
-	struct proxy_tls tls;
-	struct str authority, alpn, unique_id, netns;
-	bool has_authority, has_alpn, has_unique_id, has_netns;
-	struct proxy_tlv *tlvs; /* the others, in the arena */
+	/* What the TLVs of version 2 said, in the arena; NULL: there was none. */
+	struct proxy_tls *tls;
+	struct str *authority, *alpn, *unique_id, *netns;
+	struct proxy_tlv *tlvs; /* the others */
 	size_t tlv_count;
 };
 

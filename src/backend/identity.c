@@ -70,8 +70,8 @@ static bool ssl_of(const struct connection *connection, struct proxy_ssl *ssl)
 		ssl->client |= 2 | 4;
 	if (tls->client_verified)
 		ssl->verify = 0;
-	if (tls->offloaded)
-		ssl->cn = connection->proxy.tls.cn;
+	if (tls->offloaded && connection->proxy.tls != NULL)
+		ssl->cn = connection->proxy.tls->cn;
 	return true;
 }
 
@@ -84,8 +84,8 @@ static size_t print_v2(const struct backend_settings *settings, const struct con
 	if (has_tlv(settings, PROXY_TLV_WORD_AUTHORITY) && connection->tls != NULL)
 		tlvs.authority = connection->tls->sni;
 	if (has_tlv(settings, PROXY_TLV_WORD_UNIQUE_ID))
-		tlvs.unique_id = connection->proxy.has_unique_id ? connection->proxy.unique_id
-								 : str_from(connection->uuid);
+		tlvs.unique_id = connection->proxy.unique_id ? *connection->proxy.unique_id
+							     : str_from(connection->uuid);
 	if (has_tlv(settings, PROXY_TLV_WORD_SSL) && ssl_of(connection, &ssl))
 		tlvs.ssl = &ssl;
 	return proxy_v2_print_tlvs(

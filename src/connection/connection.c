@@ -86,11 +86,17 @@ static struct str keep(struct connection *connection, struct str text)
 	return copy;
 }
 
-/* As keep(), for a text that may be absent. */
-static bool keep_if(struct connection *connection, bool has_text, struct str text, struct str *copy)
+/* As keep(), for a text that may be absent: NULL. */
+static struct str *keep_if(struct connection *connection, bool has_text, struct str text)
 {
-	*copy = str_make(NULL, 0);
-	return has_text && arena_str(&connection->arena, text, copy);
+	struct str copy;
+
+	if (!has_text || !arena_str(&connection->arena, text, &copy))
+		return NULL;
+	struct str *kept = arena_alloc(&connection->arena, sizeof(*kept));
+	if (kept != NULL)
+		*kept = copy;
+	return kept;
 }
 
 static void keep_tls(struct connection *connection, const struct proxy_ssl *ssl)
@@ -99,8 +105,10 @@ static void keep_tls(struct connection *connection, const struct proxy_ssl *ssl)
 
 	if (!ssl->present)
 		return;
-	connection->proxy.tls = (struct proxy_tls){
-		.present = true,
+	connection->proxy.tls = arena_alloc(&connection->arena, sizeof(*connection->proxy.tls));
+	if (connection->proxy.tls == NULL)
+		return;
+	*connection->proxy.tls = (struct proxy_tls){
 		.used = ssl->client & used,
 		.client_certificate = ssl->client & certificate,
 		.certificate_verified = proxy_ssl_has_valid_certificate(ssl),
@@ -136,7 +144,8 @@ static void keep_tlvs(struct connection *connection, const struct proxy_header *
 /* The balancer hands on what the client has sent: it need not be a name. In lower case, as our own. */
 static struct str asked_name(struct connection *connection)
 {
-	struct str name = connection->proxy.authority;
+	const struct str *authority = connection->proxy.authority;
+	struct str name = authority != NULL ? *authority : STR("");
 	char lower[SMTP_DOMAIN_MAX];
 
 	if (name.n > sizeof(lower) || !smtp_is_host_name(name, false))
@@ -148,21 +157,21 @@ static struct str asked_name(struct connection *connection)
 
 static void set_offloaded_tls(struct connection *connection)
 {
-	const struct proxy_info *proxy = &connection->proxy;
+	const struct proxy_tls *tls = connection->proxy.tls;
 
-	if (!proxy->tls.used)
+	if (tls == NULL || !tls->used)
 		return;
 	connection->tls = arena_alloc(&connection->arena, sizeof(*connection->tls));
 	if (connection->tls == NULL)
 		return;
 	*connection->tls = (struct tls_info){
 		.offloaded = true,
-		.version = proxy->tls.version,
-		.cipher = proxy->tls.cipher,
+		.version = tls->version,
+		.cipher = tls->cipher,
 		.sni = asked_name(connection),
-		.client_certificate = proxy->tls.client_certificate,
-		.client_verified = proxy->tls.certificate_verified,
-		.client_subject = proxy->tls.cn,
+		.client_certificate = tls->client_certificate,
+		.client_verified = tls->certificate_verified,
+		.client_subject = tls->cn,
 	};
 }
 
@@ -183,12 +192,10 @@ void connection_set_proxy(struct connection *connection, const struct proxy_head
 		connection_set_remote(connection, &header->source);
 		connection_set_local(connection, &header->destination);
 	}
-	proxy->has_authority =
-		keep_if(connection, header->has_authority, header->authority, &proxy->authority);
-	proxy->has_alpn = keep_if(connection, header->has_alpn, header->alpn, &proxy->alpn);
-	proxy->has_unique_id =
-		keep_if(connection, header->has_unique_id, header->unique_id, &proxy->unique_id);
-	proxy->has_netns = keep_if(connection, header->has_netns, header->netns, &proxy->netns);
+	proxy->authority = keep_if(connection, header->has_authority, header->authority);
+	proxy->alpn = keep_if(connection, header->has_alpn, header->alpn);
+	proxy->unique_id = keep_if(connection, header->has_unique_id, header->unique_id);
+	proxy->netns = keep_if(connection, header->has_netns, header->netns);
 	keep_tls(connection, &header->ssl);
 	set_offloaded_tls(connection);
 	keep_tlvs(connection, header);

@@ -29,7 +29,8 @@
 	ROW(PROXY_TYPE, "word")            /* any */ \
 	ROW(PROXY_COMMAND, "word")         /* enum proxy_command */ \
 	ROW(PROXY_FAMILY, "word")          /* enum proxy_family */ \
-	ROW(PROXY_TLS, "object")           /* struct proxy_tls */ \
+	ROW(PROXY_TEXT, "text or null")    /* struct str * */ \
+	ROW(PROXY_TLS, "object or null")   /* struct proxy_tls * */ \
 	ROW(PROXY_TLVS, "list of objects") /* struct proxy_info */ \
 	ROW(TLS, "object or null")         /* struct tls_info * */ \
 	ROW(AUTH, "object or null")        /* struct auth_info * */ \

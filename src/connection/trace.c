@@ -103,10 +103,24 @@ static void write_key_text(struct json *json, const char *key, struct str text)
 	trace_text_write(json, text);
 }
 
+static void write_proxy_text(struct json *json, const void *member)
+{
+	const struct str *text = *(const struct str *const *)member;
+
+	if (text != NULL)
+		json_str(json, *text);
+	else
+		json_null(json);
+}
+
 static void write_proxy_tls(struct json *json, const void *member)
 {
-	const struct proxy_tls *tls = member;
+	const struct proxy_tls *tls = *(const struct proxy_tls *const *)member;
 
+	if (tls == NULL) {
+		json_null(json);
+		return;
+	}
 	json_object_begin(json);
 	json_key_bool(json, "used", tls->used);
 	write_key_text(json, "version", tls->version);
@@ -215,6 +229,7 @@ static void (*const writers[ROW_TYPE_COUNT])(struct json *json, const void *memb
 	[ROW_PROXY_TYPE] = write_proxy_type,
 	[ROW_PROXY_COMMAND] = write_proxy_command,
 	[ROW_PROXY_FAMILY] = write_proxy_family,
+	[ROW_PROXY_TEXT] = write_proxy_text,
 	[ROW_PROXY_TLS] = write_proxy_tls,
 	[ROW_PROXY_TLVS] = write_proxy_tlvs,
 	[ROW_TLS] = write_tls,

@@ -142,7 +142,8 @@ static void test_certificates(void **state)
 	header = header_for(&settings, &client);
 	assert_true(proxy_ssl_has_valid_certificate(&header.ssl));
 	with.offloaded = true;
-	client.proxy.tls.cn = STR("client.example");
+	struct proxy_tls at_balancer = { .used = true, .cn = STR("client.example") };
+	client.proxy.tls = &at_balancer;
 	header = header_for(&settings, &client);
 	assert_true(str_eq(header.ssl.cn, STR("client.example")));
 }

@@ -378,19 +378,19 @@ static void test_proxy_header_is_copied(void **state)
 	assert_true(str_is_empty(connection.local.host));
 	assert_string_equal(endpoint_print(&proxy->address, text), "10.0.0.2:40000");
 	assert_string_equal(endpoint_print(&proxy->local, text), "10.0.0.5:25");
-	assert_str_equal(proxy->authority, STR("sni.example"));
-	assert_str_equal(proxy->alpn, STR("h2"));
-	assert_str_equal(proxy->unique_id, STR("id"));
-	assert_str_equal(proxy->netns, STR("ns"));
-	assert_true(proxy->tls.present && proxy->tls.used && proxy->tls.client_certificate);
-	assert_true(proxy->tls.certificate_verified);
-	assert_str_equal(proxy->tls.version, STR("TLSv1.3"));
-	assert_str_equal(proxy->tls.cipher, STR("AES"));
-	assert_str_equal(proxy->tls.cn, STR("cn"));
-	assert_str_equal(proxy->tls.sig_alg, STR("sig"));
-	assert_str_equal(proxy->tls.key_alg, STR("key"));
-	assert_str_equal(proxy->tls.group, STR("grp"));
-	assert_str_equal(proxy->tls.sig_scheme, STR("sch"));
+	assert_str_equal(*proxy->authority, STR("sni.example"));
+	assert_str_equal(*proxy->alpn, STR("h2"));
+	assert_str_equal(*proxy->unique_id, STR("id"));
+	assert_str_equal(*proxy->netns, STR("ns"));
+	assert_true(proxy->tls && proxy->tls->used && proxy->tls->client_certificate);
+	assert_true(proxy->tls->certificate_verified);
+	assert_str_equal(proxy->tls->version, STR("TLSv1.3"));
+	assert_str_equal(proxy->tls->cipher, STR("AES"));
+	assert_str_equal(proxy->tls->cn, STR("cn"));
+	assert_str_equal(proxy->tls->sig_alg, STR("sig"));
+	assert_str_equal(proxy->tls->key_alg, STR("key"));
+	assert_str_equal(proxy->tls->group, STR("grp"));
+	assert_str_equal(proxy->tls->sig_scheme, STR("sch"));
 	assert_int_equal(proxy->tlv_count, 2);
 	assert_int_equal(proxy->tlvs[0].type, 0xe0);
 	assert_str_equal(proxy->tlvs[0].value, STR("tlv"));
@@ -421,7 +421,7 @@ static void test_offloaded_sni(void **state)
 		example_init(&connection);
 		set_proxy(&connection, &header);
 		assert_str_equal(connection.tls->sni, authorities[i].sni);
-		assert_str_equal(connection.proxy.authority, authorities[i].authority);
+		assert_str_equal(*connection.proxy.authority, authorities[i].authority);
 		connection_free(&connection);
 	}
 }
@@ -441,17 +441,17 @@ static void test_offloaded_tls(void **state)
 	assert_str_equal(connection.tls->cipher, STR("AES"));
 	assert_str_equal(connection.tls->sni, STR("sni.example"));
 	assert_int_equal(
-		connection.tls->client_certificate, connection.proxy.tls.client_certificate);
+		connection.tls->client_certificate, connection.proxy.tls->client_certificate);
 	assert_int_equal(
-		connection.tls->client_verified, connection.proxy.tls.certificate_verified);
-	assert_str_equal(connection.tls->client_subject, connection.proxy.tls.cn);
+		connection.tls->client_verified, connection.proxy.tls->certificate_verified);
+	assert_str_equal(connection.tls->client_subject, connection.proxy.tls->cn);
 	connection_free(&connection);
 
 	header.ssl.client = 0; /* the TLV is there, but the client spoke in clear */
 	example_init(&connection);
 	set_proxy(&connection, &header);
-	assert_true(connection.proxy.tls.present);
-	assert_false(connection.proxy.tls.used);
+	assert_non_null(connection.proxy.tls);
+	assert_false(connection.proxy.tls->used);
 	assert_null(connection.tls);
 	connection_free(&connection);
 }
@@ -500,7 +500,7 @@ static void test_header_without_room(void **state)
 	example_exhaust(&connection.arena);
 	set_proxy(&connection, &header);
 	assert_true(connection.proxy.has_header);
-	assert_false(connection.proxy.has_authority);
+	assert_null(connection.proxy.authority);
 	assert_int_equal(connection.proxy.tlv_count, 0);
 	assert_true(ipaddr_eq(&connection.remote.address.ip, &header.source.ip));
 	connection_free(&connection);
