@@ -1,11 +1,10 @@
 #include "edge/session.h"
 
-#include <stdlib.h>
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/block.h"
 #include "base/log.h"
-#include "base/xalloc.h"
 #include "connection/reply.h"
 #include "connection/trace.h"
 #include "edge/session_log.h"
@@ -30,16 +29,25 @@ uint64_t session_now_ms(void *ctx)
 
 /* ---- The end -------------------------------------------------------------------------------- */
 
+static void drop_policy(struct session *session)
+{
+	if (session->policy == NULL)
+		return;
+	timer_stop(&session->policy->timer);
+	block_give(session->policy, sizeof(*session->policy));
+	session->policy = NULL;
+}
+
 static void free_session(void *object)
 {
 	struct session *session = object;
 
 	timer_stop(&session->deadline);
 	timer_stop(&session->session_deadline);
-	timer_stop(&session->policy_timer);
+	drop_policy(session);
 	session_auth_free(session);
 	connection_free(&session->connection);
-	free(session);
+	block_give(session, sizeof(*session));
 }
 
 /* As it is known by now: the first connection to an address begins its look-up. */
@@ -147,11 +155,15 @@ static bool on_output_is_full(void *ctx)
 	return stream_room(&session->stream) < OUT_FULL;
 }
 
+static void make_policy(struct session *session);
+
 static void on_ask(void *ctx, enum policy_stage stage)
 {
 	struct session *session = ctx;
 
-	policy_run_start(&session->run, stage);
+	if (session->policy == NULL)
+		make_policy(session);
+	policy_run_start(&session->policy->run, stage);
 }
 
 static void on_forward_answered(void *ctx, const struct smtp_answer *answer);
@@ -283,7 +295,7 @@ static void on_refused(void *ctx, enum policy_stage stage, struct str reply)
 
 	session_log_reject(&session->connection, stage, check, reply);
 	/* What a check decides in its own stage is in the trace already. */
-	if (check == NULL || session->run.stage != stage || !session->is_deciding)
+	if (check == NULL || !session->is_deciding || session->policy->run.stage != stage)
 		trace_event(&session->connection, stage, check,
 			verdict_word(
 				reply.n > 0 && reply.p[0] == '4' ? VERDICT_DEFER : VERDICT_REJECT),
@@ -351,7 +363,8 @@ static void on_close(void *ctx, enum ending ending)
 		       ending == ENDING_TLS_FAILED || ending == ENDING_TLS_TIMEOUT;
 
 	session->ending = ending;
-	policy_run_cancel(&session->run);
+	if (session->policy != NULL)
+		policy_run_cancel(&session->policy->run);
 	session_auth_over(session);
 	/* In the middle of a handshake nobody could be told anything. */
 	if (is_gone || session->is_shaking_hands)
@@ -415,6 +428,9 @@ static void on_decided(void *ctx, struct verdict verdict, const struct policy_st
 	smtp_server_verdict(&session->server, verdict, step != NULL && step->holds);
 	session->is_deciding = false;
 	session->server.deciding_check = NULL;
+	/* It has told its decision; the dialogue may have asked for the next one meanwhile. */
+	if (session->policy != NULL && !session->policy->run.is_running)
+		drop_policy(session);
 	session_sync_reading(session);
 }
 
@@ -455,14 +471,14 @@ static void on_policy_arm(void *ctx, uint64_t ms)
 {
 	struct session *session = ctx;
 
-	timer_set(&session->policy_timer, ms);
+	timer_set(&session->policy->timer, ms);
 }
 
 static void on_policy_disarm(void *ctx)
 {
 	struct session *session = ctx;
 
-	timer_clear(&session->policy_timer);
+	timer_clear(&session->policy->timer);
 }
 
 static unsigned on_connections_of(void *ctx, const struct ipaddr *client)
@@ -493,7 +509,18 @@ static void on_policy_time(void *ctx)
 	struct session *session = ctx;
 
 	if (session->phase == PHASE_DIALOGUE)
-		policy_run_expired(&session->run);
+		policy_run_expired(&session->policy->run);
+}
+
+static void make_policy(struct session *session)
+{
+	struct session_policy *policy = block_take(sizeof(*policy));
+
+	session->policy = policy;
+	timer_init(&policy->timer, session->edge->loop, on_policy_time, session);
+	policy_run_init(&policy->run, session->listener->plan, &session->connection, &services,
+		session, on_decided, session);
+	policy->run.hostname = session->edge->hostname;
 }
 
 /* ---- The client's name ------------------------------------------------------------------------ */
@@ -527,8 +554,8 @@ static void on_name(void *ctx, const struct resolver_name *name)
 			log_text("error", resolver_status_word(name->status)));
 	connection_set_remote_host(
 		&session->connection, host_status(name->status), name->host, name->is_confirmed);
-	if (session->phase == PHASE_DIALOGUE)
-		policy_run_event(&session->run, POLICY_EVENT_CLIENT_NAME);
+	if (session->phase == PHASE_DIALOGUE && session->policy != NULL)
+		policy_run_event(&session->policy->run, POLICY_EVENT_CLIENT_NAME);
 }
 
 static void ask_names(struct session *session)
@@ -589,9 +616,6 @@ void session_start_dialogue(struct session *session)
 	struct edge *edge = session->edge;
 
 	timer_clear(&session->deadline);
-	policy_run_init(&session->run, session->listener->plan, &session->connection, &services,
-		session, on_decided, session);
-	session->run.hostname = edge->hostname;
 	smtp_server_init(
 		&session->server, &edge->smtp, &server_port, session, &session->connection);
 	session->server.normalises = normalises(session);
@@ -847,7 +871,6 @@ static void init_timers(struct session *session)
 
 	timer_init(&session->deadline, loop, on_deadline, session);
 	timer_init(&session->session_deadline, loop, on_session_deadline, session);
-	timer_init(&session->policy_timer, loop, on_policy_time, session);
 	session_auth_init(session);
 	task_init(&session->start_task, on_start, session);
 }
@@ -867,7 +890,7 @@ void session_new(struct edge_listener *listener, int fd, const struct endpoint *
 	const struct endpoint *local)
 {
 	struct edge *edge = listener->edge;
-	struct session *session = xcalloc(1, sizeof(*session));
+	struct session *session = block_take_zeroed(sizeof(*session));
 
 	session->edge = edge;
 	session->listener = listener;

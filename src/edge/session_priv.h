@@ -32,6 +32,12 @@ struct session_auth {
 	char user[AUTH_USER_MAX]; /* as far as known; empty: not */
 };
 
+/* While a stage of the plan is asked. */
+struct session_policy {
+	struct policy_run run;
+	struct timer timer; /* of the check that waits */
+};
+
 struct session {
 	LIST_ENTRY(session) link;
 	struct edge *edge;
@@ -43,11 +49,10 @@ struct session {
 	struct task start_task;
 	struct timer deadline; /* of the intake, the client's next command, the lingering */
 	struct timer session_deadline;
-	struct timer policy_timer;
 	struct connection connection;
 	struct smtp_server server;
-	struct policy_run run;
-	bool is_deciding; /* a check's verdict is being told to the dialogue */
+	struct session_policy *policy; /* NULL: nothing was asked */
+	bool is_deciding;              /* a check's verdict is being told to the dialogue */
 	struct resolver_question *name_question;
 	struct forward *forward;         /* see session_forward() */
 	struct auth_attempt *auth;       /* NULL: none under way */
