@@ -6,8 +6,10 @@ below what is sent. $GATEPOST_LARGE=1 sends 1 GB instead of 300 MB.
 """
 
 import os
+import struct
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from backend import Backend
@@ -166,6 +168,37 @@ def test_idle_connections_are_small():
         for client in first + second:
             client.close()
         gatepost.wait_idle()
+
+
+COUNTER = Path(os.environ.get("GATEPOST_BUILD", "build")).resolve() / "test/e2e/count_malloc.so"
+QUIET = {"log": {"level": "info", "trace": None}}  # the trace of a connection grows with it
+
+
+def test_a_message_takes_no_memory_of_malloc(tmp_path):
+    """What it needs was kept of those before it (include/base/block.h)."""
+    if is_sanitized():
+        pytest.skip("under AddressSanitizer nothing is kept")
+    file = tmp_path / "taken"
+    file.write_bytes(bytes(8))
+    environment = {"LD_PRELOAD": str(COUNTER), "COUNT_MALLOC": str(file)}
+
+    def taken():
+        return struct.unpack("=Q", file.read_bytes())[0]
+    with Backend(record_body=False) as backend, \
+            Gatepost(QUIET, backend=backend, environment=environment) as gatepost, \
+            Client(gatepost.address) as client:
+        assert taken() > 0
+
+        def messages(count):
+            before = taken()
+            for number in range(count):
+                client.envelope()
+                assert client.data((b"y" * 70 + b"\r\n") * (1 + number % 50)).code == 250
+            return taken() - before
+        client.hello()
+        messages(100)
+        # Something else may happen once in a while, but not in each of them.
+        assert min(messages(100) for _ in range(3)) == 0
 
 
 def test_memory_comes_back_to_where_it_was():
