@@ -27,7 +27,14 @@ struct buf {
 };
 
 void buf_init(struct buf *buf, size_t max);
-void buf_free(struct buf *buf);
+void buf_free_memory(struct buf *buf);
+
+/* Empties it. Most buffers have no memory when their time is up. */
+static inline void buf_free(struct buf *buf)
+{
+	if (buf->data != NULL)
+		buf_free_memory(buf);
+}
 
 /* A queue in memory of the caller's (the stack), which is its maximum: it takes none of its own, and
  * is not freed or released. */

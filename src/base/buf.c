@@ -29,7 +29,7 @@ static void wipe(struct buf *buf, size_t from, size_t to)
 		explicit_bzero(buf->data + from, to - from);
 }
 
-void buf_free(struct buf *buf)
+void buf_free_memory(struct buf *buf)
 {
 	wipe(buf, buf->start, buf->end);
 	block_give(buf->data, buf->capacity);
