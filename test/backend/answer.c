@@ -124,6 +124,10 @@ void session_answer(
 {
 	bool is_answered = at != AT_NOWHERE && (s->answered & 1u << at);
 
+	if (choice.delay)
+		record_fault(&s->backend->record, s->id, choice.delay->text);
+	if (choice.fault)
+		record_fault(&s->backend->record, s->id, choice.fault->text);
 	if (choice.delay) {
 		session_flush(s); /* what was said before is not delayed */
 		s->is_held = true;

@@ -2,6 +2,8 @@
 
 import socket
 
+from patience import PATIENCE
+
 
 class Raw:
     """A socket with lines: sends bytes, reads replies."""
@@ -10,10 +12,10 @@ class Raw:
         self.hello = "LHLO" if "--lmtp" in backend.settings else "EHLO"
         if backend.path:
             self.socket = socket.socket(socket.AF_UNIX)
-            self.socket.settimeout(10)
+            self.socket.settimeout(PATIENCE)
             self.socket.connect(str(backend.path))
         else:
-            self.socket = socket.create_connection(("127.0.0.1", backend.port), 10)
+            self.socket = socket.create_connection(("127.0.0.1", backend.port), PATIENCE)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
         if first:
@@ -65,7 +67,7 @@ class Raw:
         except TimeoutError:
             return True
         finally:
-            self.socket.settimeout(10)
+            self.socket.settimeout(PATIENCE)
 
     def envelope(self, to="bob@example.com"):
         assert self.reply().startswith("220")

@@ -228,6 +228,14 @@ void record_violation(struct record *record, uint64_t id, const char *what)
 	finish(record);
 }
 
+void record_fault(struct record *record, uint64_t id, const char *text)
+{
+	if (!begin(record, "fault", id))
+		return;
+	put_pair(record, "fault", text);
+	finish(record);
+}
+
 static void put_name(struct record *record, struct str name)
 {
 	put(record, "\"");

@@ -16,6 +16,7 @@
  *       "xclient":{…},"xforward":{…},"auth":{"mechanism","user"}}
  *       rcpts: in LMTP with "delivered", a bool; framing: "data" or "bdat", then with "chunks"; xclient: the last one's attributes,
  *       xforward: all of this transaction's, auth: who was authenticated; null: none
+ *   {"event":"fault","id":1,"fault":"mail:stall"}     as it strikes; a delay when it begins
  *   {"event":"end","id":1,"how":"quit","phase":"command","messages":1}
  *
  * Attributes are decoded, their names in upper case. Strings hold one code point for each byte (latin-1): nothing is lost, nothing is guessed.
@@ -55,6 +56,7 @@ void record_connection(struct record *record, uint64_t id, int fd,
 void record_command(
 	struct record *record, uint64_t id, struct str line, size_t visible, struct str end);
 void record_violation(struct record *record, uint64_t id, const char *what);
+void record_fault(struct record *record, uint64_t id, const char *text);
 void record_auth(struct record *record, uint64_t id, const char *mechanism, struct str user,
 	const char *outcome);
 void record_xclient(struct record *record, uint64_t id, struct str attributes);

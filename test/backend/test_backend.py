@@ -409,7 +409,7 @@ def test_many_connections_at_once(backend):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join()
     for client in clients:
         client.socket.close()
     backend.wait_for("end", 400)

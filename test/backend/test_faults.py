@@ -8,6 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e" / "support"))
 from backend import Backend  # noqa: E402
+from patience import tight  # noqa: E402
 from raw import Raw  # noqa: E402
 
 
@@ -177,6 +178,7 @@ def test_early_by_ordinal():
 
 
 @pytest.mark.parametrize("end", ["dot", "rset"])
+@tight
 def test_idle_strikes_so_long_after_the_transaction(end):
     with Backend(faults=["idle:close:200@1"]) as backend:
         with Raw(backend) as raw:
@@ -199,6 +201,7 @@ def test_idle_strikes_so_long_after_the_transaction(end):
             assert raw.is_silent(0.3)
 
 
+@tight
 def test_idle_does_not_strike_the_busy():
     with Backend(faults=["idle:close-before-reply:100"]) as backend, Raw(backend) as raw:
         raw.envelope().data().ask("x\r\n.")
@@ -257,11 +260,16 @@ def test_large_and_senseless_replies():
 
 
 def test_split_is_really_a_byte_at_a_time():
-    with Backend(faults=["banner:split"]) as backend, Raw(backend) as raw:
-        time.sleep(0.005)
-        assert len(raw.socket.recv(1000)) < 10
-        while not raw.buffer.endswith(b"\n"):
-            raw.fill()
+    """Unless we are so slow that all has come by then, which cannot be so each time."""
+    def first_piece(backend):
+        with Raw(backend) as raw:
+            raw.buffer = first = raw.socket.recv(1000)
+            while not raw.buffer.endswith(b"\n"):
+                assert raw.fill()
+            return first
+
+    with Backend(faults=["banner:split"]) as backend:
+        assert any(len(first_piece(backend)) < 10 for _ in range(100))
 
 
 def test_early_replies_come_before_their_commands():
@@ -286,7 +294,7 @@ def test_delay_holds_the_reply_and_what_follows_but_nothing_before():
         begin = time.monotonic()
         raw.send(b"MAIL FROM:<>\r\nRSET\r\nNOOP\r\n")
         raw.reply()
-        assert time.monotonic() - begin < 0.2
+        assert not raw.buffer  # and nothing of what is delayed with it
         raw.reply(), raw.reply()
         assert time.monotonic() - begin >= 0.3
 

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-STARTED_WITHIN = 10
-STOPPED_WITHIN = 20
+STARTED_WITHIN = 60
+STOPPED_WITHIN = 60
 ENDS = {0, -signal.SIGTERM, 128 + signal.SIGTERM}  # what becomes of a program after SIGTERM
 
 # The protocol of gatepost (src/net/tls.c), nothing to resume sessions with on either side.

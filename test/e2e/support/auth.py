@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 import gatepost
+from patience import PATIENCE
 
 _made = {}
 
@@ -27,7 +28,7 @@ def hash_password(name, password, method="yescrypt"):
     key = name, password, method
     if key not in _made:
         done = subprocess.run([gatepostctl(), "hash-password", "--method", method, name],
-                              input=password + "\n", capture_output=True, text=True, timeout=30,
+                              input=password + "\n", capture_output=True, text=True, timeout=PATIENCE,
                               check=True)
         _made[key] = done.stdout
     return _made[key]

@@ -17,6 +17,7 @@ import threading
 import time
 from pathlib import Path
 
+from patience import PATIENCE
 from ports import keep_port, leave_port
 
 
@@ -104,7 +105,7 @@ class Backend:
         """Ends it with SIGTERM; returns its summary, None if it had ended before."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            if self.process.wait(10) != 0:
+            if self.process.wait(PATIENCE) != 0:
                 raise RuntimeError(f"smtp-backend ended with exit code {self.process.returncode}")
             self._wait(lambda: any("messages" in line for line in self._lines))
             self.summary = next(line for line in self._lines if "messages" in line)
@@ -113,12 +114,12 @@ class Backend:
     def kill(self):
         """Ends it at once, as a crash would."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(PATIENCE)
 
     def is_running(self):
         return self.process is not None and self.process.poll() is None
 
-    def wait_for_exit(self, timeout=10):
+    def wait_for_exit(self, timeout=PATIENCE):
         return self.process.wait(timeout)
 
     # ---- Faults
@@ -201,7 +202,15 @@ class Backend:
         return [event for event in self.events()
                 if event["event"] == "violation" or event.get("control")]
 
-    def wait_for(self, kind, count=1, timeout=10):
+    def struck(self):
+        """How often a fault has struck, or a delay begun."""
+        return len(self.events("fault"))
+
+    def wait_struck(self, before, timeout=PATIENCE):
+        """Waits until one has since `before`."""
+        self._wait(lambda: self.struck() > before, timeout)
+
+    def wait_for(self, kind, count=1, timeout=PATIENCE):
         """Waits until there are `count` records of the kind; returns them."""
         self._wait(lambda: len(self.events(kind)) >= count, timeout)
         return self.events(kind)
@@ -233,7 +242,7 @@ class Backend:
     def _count(self, key):
         return sum(key in line for line in self._lines)
 
-    def _wait(self, is_true, timeout=10):
+    def _wait(self, is_true, timeout=PATIENCE):
         deadline = time.monotonic() + timeout
         with self._arrived:
             while not is_true():

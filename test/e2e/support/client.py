@@ -14,6 +14,8 @@ import struct
 import time
 from collections import namedtuple
 
+from patience import PATIENCE
+
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 LOCAL, PROXY = 0, 1
 UNSPEC, TCP4, UDP4, TCP6, UDP6, UNIX_STREAM, UNIX_DGRAM = 0x00, 0x11, 0x12, 0x21, 0x22, 0x31, 0x32
@@ -102,7 +104,7 @@ class Client:
     """address: (host, port), of Gatepost.address. source: address to connect from. header: PROXY
     header to send first, bytes. Text is sent as latin-1, one byte a code point."""
 
-    def __init__(self, address, header=b"", source=None, timeout=15, receive_buffer=None):
+    def __init__(self, address, header=b"", source=None, timeout=PATIENCE, receive_buffer=None):
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)

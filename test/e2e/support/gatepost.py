@@ -23,6 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from patience import PATIENCE
 from ports import keep_port
 
 # For tests that look at memory: AddressSanitizer keeps what is freed, by default up to 256 MB.
@@ -43,7 +44,7 @@ def is_sanitized():
     return b"__asan_init" in Path(program()).read_bytes()
 
 
-def run(*arguments, timeout=30, **options):
+def run(*arguments, timeout=PATIENCE, **options):
     """The program with these arguments to its end: returncode, stdout and stderr as text."""
     return subprocess.run([program(), *arguments], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -132,7 +133,7 @@ class Gatepost:
     def stderr(self):
         return (self.directory / "stderr").read_text(errors="replace")
 
-    def start(self, timeout=20):
+    def start(self, timeout=PATIENCE):
         """Writes the configuration, starts the program and waits until it is ready."""
         if not self._tells_ports():
             self._choose_ports()
@@ -153,13 +154,13 @@ class Gatepost:
             raise
         return self
 
-    def stop(self, timeout=20):
+    def stop(self, timeout=PATIENCE):
         """Ends it with SIGTERM, unless it has ended; raises if anything was wrong with it."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.wait_for_exit(timeout)
 
-    def wait_for_exit(self, timeout=20):
+    def wait_for_exit(self, timeout=PATIENCE):
         """Waits until it has ended by itself (after a signal); raises as stop() does."""
         try:
             self.exit_code = self.process.wait(timeout)
@@ -174,7 +175,7 @@ class Gatepost:
         """Ends it at once, as a crash would."""
         if self.process and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(PATIENCE)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -206,12 +207,12 @@ class Gatepost:
         return [record for record in records if event in (None, record["event"])
                 and all(record.get(name) == value for name, value in fields.items())]
 
-    def wait_log(self, event, timeout=10, count=1, since=0, **fields):
+    def wait_log(self, event, timeout=PATIENCE, count=1, since=0, **fields):
         """Waits for the count-th such record and returns it."""
         return self._wait(lambda: self.log_records(event, since, **fields)[count - 1:count],
                           timeout, f"no log record {event} {fields}")[0]
 
-    def trace(self, count=1, timeout=10):
+    def trace(self, count=1, timeout=PATIENCE):
         """Waits until the trace has `count` lines; returns all, parsed, in order."""
         def lines():
             text = self.trace_file.read_text(errors="surrogateescape") \
@@ -254,12 +255,12 @@ class Gatepost:
                 pass
         return count - sum(len(addresses) for addresses in self._ports.values())
 
-    def wait_idle(self, timeout=10):
+    def wait_idle(self, timeout=PATIENCE):
         """Waits until no connection is open; what they had to say is in log and trace then."""
         self._wait(lambda: self.connections() == 0, timeout,
                    f"{self.connections()} connections are open")
 
-    def wait_fds(self, count, timeout=10):
+    def wait_fds(self, count, timeout=PATIENCE):
         """Waits until no more than so many descriptors are open."""
         self._wait(lambda: self.fds() <= count, timeout,
                    f"descriptors: {self.fds()} instead of {count}")

@@ -19,6 +19,8 @@ import time
 from collections import namedtuple
 from pathlib import Path
 
+from patience import PATIENCE
+
 Pair = namedtuple("Pair", "certificate key")
 
 EXTENSIONS = """\
@@ -65,7 +67,7 @@ class Authority:
         subprocess.run(
             ["openssl", "req", "-x509", "-config", config, *KINDS[kind], "-nodes", "-days", "2",
              "-keyout", pair.key, "-out", pair.certificate, *signer],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True)
         if expired:
             self._expire(pair.certificate)
         return pair
@@ -75,7 +77,7 @@ class Authority:
         subprocess.run(
             ["openssl", "x509", "-in", path, "-out", path, "-days", "-1", "-CA",
              self._own.certificate, "-CAkey", self._own.key],
-            stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=True)
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, check=True)
 
 
 def joined(pair):
@@ -223,7 +225,7 @@ def client_hello(name="mx.example.net"):
     return outgoing.read()
 
 
-def is_closed(plain, timeout=5):
+def is_closed(plain, timeout=PATIENCE):
     """Whether the other end closes or resets, whatever it sends before."""
     plain.settimeout(timeout)
     try:

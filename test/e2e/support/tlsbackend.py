@@ -19,6 +19,8 @@ import struct
 import threading
 import time
 
+from patience import PATIENCE
+
 OFFER = ("PIPELINING", "SIZE 10485760", "8BITMIME")
 
 
@@ -109,7 +111,7 @@ class TlsBackend:
     def messages(self):
         return [message for session in self.sessions for message in session.messages]
 
-    def wait_over(self, timeout=5):
+    def wait_over(self, timeout=PATIENCE):
         """Waits until all sessions have ended."""
         deadline = time.monotonic() + timeout
         while not all(session.is_over for session in self.sessions):
@@ -125,7 +127,7 @@ class TlsBackend:
             except OSError:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            connection.settimeout(30)
+            connection.settimeout(2 * PATIENCE)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
