@@ -7,7 +7,6 @@ it ended. Nothing stays open, and whoever comes next finds a server that works.
 import concurrent.futures
 import multiprocessing
 import signal
-import time
 from collections import namedtuple
 
 import matrix
@@ -16,7 +15,7 @@ from backend import Backend
 from client import Client
 from gatepost import Gatepost
 from matrix import Cell, Setting, is_reached, is_reused
-from rig import PARTS, Rig
+from rig import PARTS, Rig, try_all
 from tls import Authority, starttls, trusting
 
 Leave = namedtuple("Leave", "setting state fault way")
@@ -63,14 +62,6 @@ def has_message(server, sender):
     return any(message["mail_from"] == sender for message in server.events("message"))
 
 
-def wait_struck(rig, leave, sender):
-    """Until the server has been told what it does not answer yet."""
-    if leave.state == "dot" and leave.fault != "stall":
-        rig.gatepost._wait(lambda: has_message(rig.servers[0], sender), 10, "no message")
-    else:
-        time.sleep(0.05 if leave.fault != "stall" else 0.15)  # nothing tells
-
-
 def go(client, leave, due):
     """Leaves; what is still heard."""
     if leave.way in GONE:
@@ -105,14 +96,15 @@ def expected(leave):
 def try_leave(rig, leave):
     number = rig.numbers[leave]
     sender, recipients = f"c{number}@example.net", rig.recipients(number)
-    with Client(rig.gatepost.address, timeout=10) as client:
+    with Client(rig.gatepost.address) as client:
         client.hello()
         rig.prepare(leave, client)
+        struck = rig.servers[0].struck()
         due = reach(client, leave, sender, recipients)
-        wait_struck(rig, leave, sender)
+        rig.servers[0].wait_struck(struck)  # it has been told what it does not answer yet
         go(client, leave, due)
     rig.wait_log(sender)
-    with Client(rig.gatepost.address, timeout=10) as client:
+    with Client(rig.gatepost.address) as client:
         rig.servers[0].set_faults([])
         client.hello()
         codes, _ = rig.transact(client, leave, "next@example.net")
@@ -129,28 +121,15 @@ def try_leave(rig, leave):
     assert (committed.count(sender), committed.count("next@example.net")) == (commits, 1), committed
 
 
-def try_all(setting):
-    wrong = {}
-    cells = leaves(setting)
-    with Rig(setting, cells) as rig:
-        for leave in cells:
-            try:
-                try_leave(rig, leave)
-            except Exception as error:  # reported by the caller
-                wrong[" ".join(leave[1:])] = f"{type(error).__name__}: {error}"
-                if not rig.gatepost.is_running():
-                    wrong["gatepost"] = rig.gatepost.stderr
-                    break
-                rig.come_to_rest(leave)
-                rig.read_all()
-    return wrong
+def try_leaves(setting):
+    return try_all(setting, leaves(setting), try_leave)
 
 
 @pytest.fixture(scope="module")
 def outcomes():
     with concurrent.futures.ProcessPoolExecutor(
             4, mp_context=multiprocessing.get_context("fork")) as pool:
-        yield {setting: pool.submit(try_all, setting) for setting in SETTINGS}
+        yield {setting: pool.submit(try_leaves, setting) for setting in SETTINGS}
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: "-".join(map(str, setting)))
@@ -161,7 +140,7 @@ def test_client_goes(outcomes, setting):
 # ---- While the message is being given to another server, and while the session waits for its turn
 
 WAYS = (*GONE, "half_close")
-TIMEOUTS = {"timeouts": {"backend_command": "5s", "backend_queue": "5s"}}
+TIMEOUTS = {"timeouts": {"backend_command": "20s", "backend_queue": "20s"}}
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -277,15 +256,17 @@ STOPS = [(number, state, setting) for number in (signal.SIGTERM, signal.SIGUSR1)
 def test_program_ends_while_the_server_is_slow(number, state, setting):
     """TERM: what has not come to its end is given up, what the server has is waited for. USR1: whoever is
     there goes on, in spite of it."""
-    leave = Leave(setting, state, "delay=300", None)
+    is_awaited = number == signal.SIGUSR1 or state == "dot"
+    leave = Leave(setting, state, "delay=300" if is_awaited else "delay=5000", None)
     with Rig(setting, [leave]) as rig:
         with Client(rig.gatepost.address) as client:
             client.hello()
             rig.prepare(leave, client)
+            struck = rig.servers[0].struck()
             due = reach(client, leave, "c0@example.net", rig.recipients(0))
-            wait_struck(rig, leave, "c0@example.net")
+            rig.servers[0].wait_struck(struck)
             rig.gatepost.signal(number)
-            if number == signal.SIGUSR1 or state == "dot":
+            if is_awaited:
                 for code in due:
                     client.expect(code)
             if number == signal.SIGUSR1:

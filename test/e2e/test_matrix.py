@@ -13,8 +13,8 @@ import os
 
 import pytest
 from gatepost import is_sanitized
-from matrix import (CLOSING, FINE, STATES, VERDICTS, Cell, Setting, cells, expected_pair, is_reused,
-                    pairs)
+from matrix import (CLOSING, FINE, STATES, VERDICTS, Cell, Setting, cells, expected, expected_pair,
+                    is_reused, pairs)
 from rig import grow, try_all
 
 EVERYDAY = {
@@ -51,15 +51,22 @@ PAIRED = (Setting(2, "fresh", "data"), Setting(2, "pooled", "bdat"), Setting(2, 
 SETTINGS = all_settings() if os.environ.get("GATEPOST_MATRIX") == "all" else EVERYDAY
 
 
+def try_cells(setting, states):
+    return try_all(setting, cells(setting, states), lambda rig, cell: rig.try_cell(cell, expected(cell)))
+
+
+def try_pairs(setting):
+    return try_all(setting, pairs(setting), lambda rig, pair: rig.try_cell(pair, expected_pair(pair)))
+
+
 @pytest.fixture(scope="module")
 def outcomes():
     """Each setting in a process of its own, a few at a time: most of the time is waiting."""
     with concurrent.futures.ProcessPoolExecutor(
             4, mp_context=multiprocessing.get_context("fork")) as pool:
-        found = {setting: pool.submit(try_all, setting, cells(setting, states))
+        found = {setting: pool.submit(try_cells, setting, states)
                  for setting, states in SETTINGS.items()}
-        found |= {("pairs", setting): pool.submit(try_all, setting, pairs(setting), expected_pair)
-                  for setting in PAIRED}
+        found |= {("pairs", setting): pool.submit(try_pairs, setting) for setting in PAIRED}
         yield found
 
 
