@@ -1,6 +1,7 @@
 /*
  * Runs a loop for a test: for a time, or until something is true (and fails when that does not
- * come true within LOOP_RUN_LIMIT_MS).
+ * come true within LOOP_RUN_LIMIT_MS). A time has some turns in it, also when the machine stood
+ * still and it was over before the first of them.
  */
 #ifndef TEST_SUPPORT_LOOP_RUN_H
 #define TEST_SUPPORT_LOOP_RUN_H
@@ -9,12 +10,14 @@
 
 #include "net/loop.h"
 
-#define LOOP_RUN_LIMIT_MS 10000
+#define LOOP_RUN_LIMIT_MS 30000
+#define LOOP_RUN_TURNS 8
 
 struct loop_run {
 	struct loop *loop;
 	struct timer timer;
-	uint64_t end_ms;
+	uint64_t end_ms, slice_ms;
+	unsigned turns; /* that are still to come */
 	bool (*is_done)(void *ctx);
 	void *ctx;
 	bool is_reached;
@@ -25,11 +28,12 @@ static inline void loop_run_look(void *ctx)
 	struct loop_run *run = ctx;
 
 	run->is_reached = run->is_done != NULL && run->is_done(run->ctx);
-	if (run->is_reached || loop_now_ms(run->loop) >= run->end_ms)
+	if (run->turns > 0)
+		run->turns--;
+	if (run->is_reached || (run->turns == 0 && loop_now_ms(run->loop) >= run->end_ms))
 		loop_stop(run->loop);
 	else
-		timer_set(&run->timer,
-			run->is_done != NULL ? 1 : run->end_ms - loop_now_ms(run->loop));
+		timer_set(&run->timer, run->slice_ms);
 }
 
 static inline bool loop_run_while(
@@ -38,8 +42,10 @@ static inline bool loop_run_while(
 	struct loop_run run = { .loop = loop, .is_done = is_done, .ctx = ctx };
 
 	run.end_ms = loop_now_ms(loop) + ms;
+	run.turns = ms < LOOP_RUN_TURNS ? (unsigned)ms : LOOP_RUN_TURNS;
+	run.slice_ms = is_done != NULL || ms < LOOP_RUN_TURNS ? 1 : ms / LOOP_RUN_TURNS;
 	timer_init(&run.timer, loop, loop_run_look, &run);
-	timer_set(&run.timer, is_done != NULL ? 0 : ms);
+	timer_set(&run.timer, is_done != NULL ? 0 : run.slice_ms);
 	loop_run(loop);
 	timer_stop(&run.timer);
 	return run.is_reached;

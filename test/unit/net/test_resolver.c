@@ -19,7 +19,7 @@
 #include "support/loop_run.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
-#define TIMEOUT_MS 600
+#define TIMEOUT_MS 1500
 
 /* ---- Time that can be skipped: this definition is taken instead of libc's --------------------- */
 
@@ -334,8 +334,9 @@ static void test_answers(void **state)
 	struct world *world = *state;
 	struct asker askers[COUNT(cases)];
 
-	/* Twice: from DNS, all at once, and from the cache. */
-	for (int round = 0; round < 2; round++) {
+	/* From DNS, all at once, and from the cache. In one of the rounds the machine may have stood still. */
+	bool is_quick = false;
+	for (int round = 0; round < 2 || (round < 8 && !is_quick); round++) {
 		uint64_t begin = loop_now_ms(world->loop);
 		for (size_t i = 0; i < COUNT(cases); i++)
 			ask(world, &askers[i], cases[i].ip);
@@ -347,8 +348,9 @@ static void test_answers(void **state)
 			assert_string_equal(askers[i].host, cases[i].host);
 			assert_int_equal(askers[i].is_confirmed, cases[i].is_confirmed);
 		}
-		assert_true(loop_now_ms(world->loop) - begin <= TIMEOUT_MS + 200);
+		is_quick |= loop_now_ms(world->loop) - begin <= TIMEOUT_MS + TIMEOUT_MS / 2;
 	}
+	assert_true(is_quick);
 }
 
 /* An answer that does not fit UDP is asked for by TCP, which this server does not speak. Not with
@@ -430,10 +432,9 @@ static void test_server_that_is_not_there(void **state)
 	server_open(&world->server, world->loop); /* for the teardown */
 }
 
-/* Each question has its own deadline; the look-up goes on and is shared. */
-static void test_deadline_of_each_question(void **state)
+/* How late the first of two questions was given up of which the second came later. */
+static uint64_t ask_twice_in_vain(struct world *world)
 {
-	struct world *world = *state;
 	struct asker first, second;
 
 	uint64_t begin = loop_now_ms(world->loop);
@@ -442,11 +443,23 @@ static void test_deadline_of_each_question(void **state)
 	ask(world, &second, "192.0.2.14");
 	wait_for(world, &first);
 	assert_int_equal(first.status, RESOLVER_TIMEOUT);
-	assert_in_range(loop_now_ms(world->loop) - begin, TIMEOUT_MS - 5, TIMEOUT_MS + 100);
+	uint64_t elapsed = loop_now_ms(world->loop) - begin;
+	assert_true(elapsed >= TIMEOUT_MS - 5);
 	wait_for(world, &second);
 	assert_int_equal(second.status, RESOLVER_TIMEOUT);
 	loop_run_for(world->loop, TIMEOUT_MS);
 	assert_int_equal(first.answers + second.answers, 2);
+	return elapsed;
+}
+
+/* Each question has its own deadline; the look-up goes on and is shared. A machine that stood still
+ * is given another chance. */
+static void test_deadline_of_each_question(void **state)
+{
+	for (int tries = 0; tries < 5; tries++)
+		if (ask_twice_in_vain(*state) < TIMEOUT_MS * 4 / 3)
+			return;
+	fail_msg("the deadline of the first was that of the second");
 }
 
 /* ---- Sharing and the cache --------------------------------------------------------------------- */

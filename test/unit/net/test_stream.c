@@ -590,6 +590,9 @@ static void count_turn(struct ev_loop *ev, ev_check *watcher, int revents)
 	counter->turns++;
 }
 
+/* A loop that spins has thousands; those that end the time are among them. */
+#define CALM (3 * LOOP_RUN_TURNS)
+
 static unsigned turns_of(struct loop *loop, uint64_t ms)
 {
 	struct counter counter = { 0 };
@@ -620,14 +623,14 @@ static void test_stopped_reading_does_not_spin(void **state)
 			reset_by_peer(&owner);
 		else
 			say(&owner, "more");
-		assert_in_range(turns_of(*state, 100), 1, 10);
+		assert_in_range(turns_of(*state, 100), 1, CALM);
 		assert_int_equal(owner.offers + owner.eofs + owner.failures, 0);
 		stream_read_start(&owner.stream);
 		turn(&owner);
 		assert_int_equal(owner.eofs, i < 2);
 		assert_int_equal(owner.failures, i == 2);
 		assert_int_equal(owner.offers, i == 3);
-		assert_in_range(turns_of(*state, 50), 1, 10);
+		assert_in_range(turns_of(*state, 50), 1, CALM);
 		owner_close(&owner);
 	}
 }
@@ -862,7 +865,7 @@ static void test_full_socket_does_not_spin(void **state)
 	while (stream_push(&owner.stream, str_make(block, sizeof(block))) == sizeof(block))
 		continue;
 	stream_write(&owner.stream, STR("x"));
-	assert_in_range(turns_of(*state, 100), 1, 10);
+	assert_in_range(turns_of(*state, 100), 1, CALM);
 	assert_int_equal(owner.drains, 0);
 	for (int i = 0; i < 10; i++) {
 		heard(&owner);
@@ -976,7 +979,7 @@ static void test_reset_is_told_once(void **state)
 	turn(&owner);
 	stream_read_stop(&owner.stream);
 	stream_read_start(&owner.stream);
-	assert_in_range(turns_of(*state, 50), 1, 10);
+	assert_in_range(turns_of(*state, 50), 1, CALM);
 	assert_int_equal(owner.failures + owner.eofs + owner.offers, 1);
 	owner_close(&owner);
 }
