@@ -655,7 +655,7 @@ static void test_who_leaves_in_a_pause_is_told(void **state)
 			reset_by_peer(&owner);
 		else
 			shutdown(owner.peer, SHUT_WR);
-		assert_in_range(turns_of(*state, 50), 1, 10);
+		assert_in_range(turns_of(*state, 50), 1, CALM);
 		assert_int_equal(owner.lefts, !is_reset);
 		assert_int_equal(owner.failures, is_reset);
 		stream_read_start(&owner.stream);
@@ -684,7 +684,7 @@ static void test_end_behind_input_is_not_told_in_a_pause(void **state)
 		if (i == 0)
 			say(&owner, "cd");
 		shutdown(owner.peer, SHUT_WR);
-		assert_in_range(turns_of(*state, 50), 1, 10);
+		assert_in_range(turns_of(*state, 50), 1, CALM);
 		assert_int_equal(owner.lefts + owner.eofs, 0);
 		owner.take_most = SIZE_MAX;
 		owner.pauses = i == 2;
@@ -708,7 +708,7 @@ static void test_pause_asks_once(void **state)
 	stream_read_pause(&owner.stream);
 	stream_read_stop(&owner.stream);
 	shutdown(owner.peer, SHUT_WR);
-	assert_in_range(turns_of(*state, 50), 1, 10);
+	assert_in_range(turns_of(*state, 50), 1, CALM);
 	assert_int_equal(owner.lefts, 0);
 	owner_close(&owner);
 
