@@ -22,6 +22,7 @@ from client import Client, Closed, proxy_v1
 from dovecot import Dovecot
 from gatepost import merge
 from haproxy import HAProxy
+from patience import tight, wait_until
 from tls import Authority, joined, trusting, wrap
 
 SENDER, ELSEWHERE = "alice@example.net", "somebody@elsewhere.example"
@@ -42,7 +43,7 @@ SECRETS = {
 METHODS = {"yves": ["yescrypt"], "bea": ["bcrypt"], "shane": ["sha512"], "scott": ["scram"],
            "both": ["bcrypt", "scram"], "jörg": ["scram"], "a,b=c": ["scram"]}
 DELAY_SECONDS = 0.2
-LOOK_SECONDS = 20
+LOOK_SECONDS = 60
 
 
 # ---- Nothing of a secret is ever written
@@ -56,9 +57,9 @@ def assert_no_secrets(text, where, further=()):
 class Gatepost(support.Gatepost):
     """After whose end nothing of a password may be in what it wrote."""
 
-    def wait_for_exit(self, timeout=20):
+    def wait_for_exit(self, *arguments):
         try:
-            return super().wait_for_exit(timeout)
+            return super().wait_for_exit(*arguments)
         finally:
             self.look_for_secrets()
 
@@ -153,7 +154,7 @@ def latest(gatepost, client):
     """The trace of this client's session, which it ends."""
     port = client.port
     client.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         # Ports are used again: what was in the trace before is somebody else's.
         found = [line for line in gatepost.trace(count=0)[client.seen:]
@@ -536,9 +537,10 @@ def succeed(gatepost, name, source):
         return auth_plain(client, name, SECRETS[name]).code
 
 
+@tight
 def test_limit_of_a_client(backend, users, pair):
     """Across connections and users; others are not touched by it, and it passes."""
-    with limited(backend, users, pair, failures_per_client=4, failure_window="2s") as gatepost:
+    with limited(backend, users, pair, failures_per_client=4, failure_window="3s") as gatepost:
         assert fail(gatepost, "bea", "127.0.0.2", 3) == [535] * 3
         assert succeed(gatepost, "bea", "127.0.0.2") == 235
         assert fail(gatepost, "nobody", "127.0.0.2", 3) == [535, 454, 454]
@@ -550,7 +552,7 @@ def test_limit_of_a_client(backend, users, pair):
         # Written once a connection, whatever it tries; failures are all there for who counts them.
         assert len(gatepost.log_records("auth_limited")) == 2
         assert len(gatepost.log_records("auth_failed", client="127.0.0.2", result="refused")) == 4
-        time.sleep(2.2)
+        time.sleep(3.2)
         assert succeed(gatepost, "bea", "127.0.0.2") == 235
 
 
@@ -567,6 +569,7 @@ def test_limit_of_a_client_behind_a_balancer(backend, users, pair):
                 assert [auth_plain(client, "bea", WRONG).code for _ in codes] == codes
 
 
+@tight
 def test_limit_of_a_user(backend, users, pair):
     """Guessed at from many addresses: those that guess are put off, the user is not locked out."""
     with limited(backend, users, pair, failures_per_user=4, failure_window="4s") as gatepost:
@@ -670,25 +673,22 @@ class Attack:
 def test_honest_logins_pass_while_one_guesses(backend, users, pair, per_client):
     with limited(backend, users, pair, failures_per_client=per_client) as gatepost:
         with Attack(gatepost, "127.0.0.66") as attack:
-            deadline = time.monotonic() + 10
-            while len(attack.codes) < 20:
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+            wait_until(lambda: len(attack.codes) >= 20, 60)
             for name in ("bea", "shane", "scott", "yves"):
                 started = time.monotonic()
                 assert succeed(gatepost, name, "127.0.0.3") == 235
-                assert time.monotonic() - started < 5
+                assert time.monotonic() - started < 12
         assert 235 not in attack.codes
         if per_client:
             assert attack.codes.count(535) <= per_client + 6  # those under way at a time
         assert succeed(gatepost, "bea", "127.0.0.4") == 235
 
 
+@tight
 def test_the_loop_does_not_wait_for_passwords(backend, users, pair):
     """While many are checked, others are served as fast as ever."""
     with limited(backend, users, pair) as gatepost, Attack(gatepost, "127.0.0.66", 12) as attack:
-        while len(attack.codes) < 5:
-            time.sleep(0.02)
+        wait_until(lambda: len(attack.codes) >= 5, 60)
         slowest = 0
         with session(gatepost) as client:
             for _ in range(30):
@@ -702,14 +702,17 @@ def test_the_loop_does_not_wait_for_passwords(backend, users, pair):
 DEAR_HASH = "$6$rounds=1000000$saltsaltsaltsalt$" + "x" * 86
 
 
-def quickest_refusals(gatepost, *names, times=6):
-    quickest = {}
-    with session(gatepost) as client:
-        for name in names * times:
-            started = time.monotonic()
-            assert auth_plain(client, name, WRONG).code == 535
-            took = time.monotonic() - started
-            quickest[name] = min(took, quickest.get(name, took))
+def quickest_refusals(gatepost, *names, times=6, is_enough=lambda quickest: True):
+    """Of so many tries, or of more: a busy machine makes some of them slow."""
+    quickest, tries = {}, 0
+    while tries < times or (tries < 10 * times and not is_enough(quickest)):
+        tries += 1
+        with session(gatepost) as client:
+            for name in names:
+                started = time.monotonic()
+                assert auth_plain(client, name, WRONG).code == 535
+                took = time.monotonic() - started
+                quickest[name] = min(took, quickest.get(name, took))
     return quickest
 
 
@@ -719,9 +722,9 @@ def test_unknown_users_cost_the_same(backend, users, pair, tmp_path):
     path.write_text(hash_password("shane", SECRETS["shane"], "sha512"))
     path.chmod(0o600)
     with limited(backend, path, pair, failure_delay="0ms") as gatepost:
-        quickest = quickest_refusals(gatepost, "shane", "nobody")
-        assert quickest["nobody"] > quickest["shane"] * 0.6
-        assert quickest["shane"] > quickest["nobody"] * 0.6
+        def are_of_a_size(quickest):
+            return min(quickest.values()) > max(quickest.values()) * 0.6
+        assert are_of_a_size(quickest_refusals(gatepost, "shane", "nobody", is_enough=are_of_a_size))
         assert not gatepost.log_records("config_notice")
 
 
@@ -736,8 +739,9 @@ def test_the_delay_hides_the_check(backend, pair, tmp_path):
         assert quickest["dear"] > quickest["nobody"] + 0.2, "the hash is not dear enough to tell"
         assert "hashes are of 2 kinds or costs" in gatepost.wait_log("config_notice")["detail"]
     with limited(backend, path, pair, failure_delay="3s") as gatepost:
-        quickest = quickest_refusals(gatepost, "dear", "nobody", times=2)
-        assert abs(quickest["dear"] - quickest["nobody"]) < 0.1
+        def are_the_same(quickest):
+            return abs(quickest["dear"] - quickest["nobody"]) < 0.1
+        assert are_the_same(quickest_refusals(gatepost, "dear", "nobody", times=2, is_enough=are_the_same))
 
 
 def test_client_that_goes_during_the_check(gatepost):
@@ -772,33 +776,38 @@ def test_users_file_changes(backend, pair, tmp_path):
     shane = hash_password("shane", SECRETS["shane"], "sha512")
     path.write_text(bea)
     with limited(backend, path, pair) as gatepost:
+        def changed(event, text, hup=True):
+            """The record of it, whether HUP or the look at all files every five seconds was first."""
+            since = len(gatepost.log_records())
+            if text is None:
+                path.unlink()
+            else:
+                replace(path, text)
+            if hup:
+                gatepost.signal(signal.SIGHUP)
+            return gatepost.wait_log(event, name="mx", kind="users", since=since, timeout=LOOK_SECONDS)
+
         assert succeed(gatepost, "bea", None) == 235
         assert succeed(gatepost, "shane", None) == 535
         with session(gatepost) as old:
-            replace(path, shane)
-            gatepost.wait_log("files_read", name="mx", kind="users", timeout=LOOK_SECONDS)
+            changed("files_read", shane, hup=False)
             assert succeed(gatepost, "shane", None) == 235
             assert succeed(gatepost, "bea", None) == 535
             assert auth_plain(old, "shane", SECRETS["shane"]).code == 235
-        for count, broken in enumerate((shane + "bea:hash-of-nothing\n", shane + "no colon\n",
-                                        shane + bea[:-20] + "\n", shane + shane), 1):
-            replace(path, broken)
-            gatepost.signal(signal.SIGHUP)
-            kept = gatepost.wait_log("files_kept", name="mx", kind="users", count=count)
+        for broken in (shane + "bea:hash-of-nothing\n", shane + "no colon\n", shane + bea[:-20] + "\n",
+                       shane + shane):
+            kept = changed("files_kept", broken)
             assert f"{path}:2" in kept["error"]
             assert "hash-of-nothing" not in kept["error"]
             assert SECRETS["bea"] not in kept["error"] and bea[10:30] not in kept["error"]
             assert succeed(gatepost, "shane", None) == 235
-        path.unlink()
-        gatepost.signal(signal.SIGHUP)
-        gatepost.wait_log("files_kept", count=5)
+        changed("files_kept", None)
         assert succeed(gatepost, "shane", None) == 235
-        path.write_text(bea + shane)
-        gatepost.signal(signal.SIGHUP)
-        gatepost.wait_log("files_read", count=2)
+        changed("files_read", bea + shane)
         assert succeed(gatepost, "bea", None) == 235
+        since = len(gatepost.log_records())
         path.chmod(0o640)  # a mended permission is a change, too
-        gatepost.wait_log("files_read", count=3, timeout=LOOK_SECONDS)
+        gatepost.wait_log("files_read", since=since, timeout=LOOK_SECONDS)
 
 
 @pytest.mark.parametrize("text, said", [
@@ -833,6 +842,7 @@ def children(pid):
             Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@tight
 def test_process_that_checks_dies(backend, users, pair):
     """Who waits gets a temporary refusal; the next are checked by a new one."""
     with limited(backend, users, pair) as gatepost:
@@ -841,7 +851,7 @@ def test_process_that_checks_dies(backend, users, pair):
         with session(gatepost) as client:
             os.kill(worker, signal.SIGSTOP)
             client.send(f"AUTH PLAIN {plain('bea', SECRETS['bea'])}\r\n")
-            time.sleep(0.2)
+            time.sleep(0.3)  # until it is asked; nothing tells
             os.kill(worker, signal.SIGKILL)
             assert client.reply().code == 454
             assert gatepost.wait_log("auth_service_failed")["service"] == "users"
@@ -854,10 +864,7 @@ def test_process_that_checks_ends_with_the_program(backend, users, pair):
         succeed(gatepost, "bea", None)
         worker, = children(gatepost.pid)
         assert len(os.listdir(f"/proc/{worker}/fd")) <= 6  # no client's socket
-    deadline = time.monotonic() + 5
-    while Path(f"/proc/{worker}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    wait_until(lambda: not Path(f"/proc/{worker}").exists())
 
 
 # ---- Dovecot
@@ -871,7 +878,7 @@ def dovecot():
 @contextlib.contextmanager
 def asking(dovecot, backend, pair, wait=True, **auth):
     config = configured(listener("mx", pair, sasl=f"unix:{dovecot.socket}",
-                                 **{"timeout": "1s", "failure_delay": "50ms", **auth}),
+                                 **{"timeout": "10s", "failure_delay": "50ms", **auth}),
                         listener("clear", None, sasl=f"unix:{dovecot.socket}",
                                  allow_plaintext=["127.0.0.5"]))
     with Gatepost(config, backend=backend) as gatepost:
@@ -882,7 +889,7 @@ def asking(dovecot, backend, pair, wait=True, **auth):
 
 def wait_ready(gatepost, times=1):
     """Until both listeners' services are connected, so many times over."""
-    gatepost.wait_log("auth_service_ready", count=2 * times, timeout=15)
+    gatepost.wait_log("auth_service_ready", count=2 * times)
 
 
 @pytest.fixture(scope="module")
@@ -1045,9 +1052,9 @@ def test_dovecot_is_slow(backend, pair):
             client.send(f"AUTH PLAIN {plain('carol', SECRETS['carol'])}\r\n")
             other.command("NOOP", 250)
             assert client.reply().code == 454
-            assert 0.8 < time.monotonic() - started < 5
+            assert 0.8 < time.monotonic() - started
             dovecot.signal(signal.SIGCONT)
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 60
             while auth_plain(client, "dave", SECRETS["dave"]).code != 235:
                 assert time.monotonic() < deadline
                 time.sleep(0.3)
@@ -1070,6 +1077,7 @@ def test_client_that_goes_while_dovecot_is_asked(backend, pair):
             assert auth_plain(client, "carol", SECRETS["carol"]).code == 235
 
 
+@tight
 def test_dovecot_delays_refusals(backend, pair):
     """As it does by default; an honest login on the same connection to it does not wait."""
     with Dovecot({"carol": SECRETS["carol"]}, failure_delay=2) as dovecot, \
@@ -1160,7 +1168,7 @@ def test_gsasl(gatepost, mechanism, more):
 
 
 def test_smtplib(gatepost):
-    with smtplib.SMTP("127.0.0.1", gatepost.port("submission"), timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", gatepost.port("submission"), timeout=60) as client:
         client.starttls(context=trusting())
         with pytest.raises(smtplib.SMTPAuthenticationError):
             client.login("both", WRONG)
@@ -1185,13 +1193,6 @@ def memory(pid):
                     yield line.strip(), mem.read(end - start)
 
 
-def wait_until(condition, seconds=10):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def leftovers(pid, texts):
     return [f"{text} at {data.find(text.encode())} of {name}" for name, data in memory(pid)
             for text in texts if text.encode() in data]
@@ -1209,7 +1210,7 @@ def test_nothing_is_left_in_memory(request, backend, pair, service, is_tls):
     one = listener("mx", pair if is_tls else None, allow_plaintext=["127.0.0.0/8"], **asked)
     with Gatepost(configured(one), backend=backend) as gatepost:
         if service == "dovecot":
-            gatepost.wait_log("auth_service_ready", timeout=15)
+            gatepost.wait_log("auth_service_ready")
         with session(gatepost) as kept, session(gatepost) as gone:
             for exchange in (auth_plain, auth_login):
                 assert exchange(gone, "bea", secret).code == 535
@@ -1220,6 +1221,7 @@ def test_nothing_is_left_in_memory(request, backend, pair, service, is_tls):
             kept.command("NOOP", 250)
             looked_for = {shape for one in (secret, unfinished) for shape in shapes(one)}
             gatepost.wait_log("connection", ending="client_closed")
+            kept.command("NOOP", 250)  # what is over is freed behind its record
             assert not leftovers(gatepost.pid, looked_for)
             for worker in children(gatepost.pid):
                 assert not leftovers(worker, looked_for)

@@ -10,10 +10,11 @@ from backend import Backend
 from client import Client, proxy_v1
 from dovecot import Dovecot
 from gatepost import merge
+from patience import wait_until
 from ports import keep_port
 from postfix import Postfix
 from test_auth import (DELAY_SECONDS, ELSEWHERE, MX, SECRETS, SENDER, WRONG, Gatepost, configured,
-                       latest, leftovers, listener, offered, session, wait_until)
+                       latest, leftovers, listener, offered, session)
 from tls import Authority, trusting, wrap
 from tlsbackend import TlsBackend
 

@@ -23,9 +23,9 @@ MECHANISMS = ("PLAIN", "LOGIN", "SCRAM-SHA-256")
 class Gatepost(support.Gatepost):
     """After whose end no password may be in what it wrote."""
 
-    def wait_for_exit(self, timeout=20):
+    def wait_for_exit(self, *arguments):
         try:
-            return super().wait_for_exit(timeout)
+            return super().wait_for_exit(*arguments)
         finally:
             self.look_for_secrets()
 

@@ -92,7 +92,7 @@ class Actor:
         self.told[sender] = client.reply().code
 
     def session(self):
-        with Client(self.gatepost.address, timeout=15) as client:
+        with Client(self.gatepost.address) as client:
             self.send(client, self.header())
             client.reply()
             if self.chance.random() < 0.8:

@@ -93,7 +93,7 @@ def email(subject):
 
 def test_smtplib(haproxy, backend):
     before = len(backend.messages())
-    with smtplib.SMTP(*haproxy.address, timeout=10) as client:
+    with smtplib.SMTP(*haproxy.address, timeout=60) as client:
         for number in range(3):
             assert client.send_message(email(f"number {number}")) == {}
         assert client.noop()[0] == 250
@@ -108,7 +108,7 @@ def test_smtplib(haproxy, backend):
 def test_smtplib_some_recipients_are_refused(haproxy, backend):
     before = len(backend.messages())
     recipients = [RECIPIENT, "x@elsewhere.example", "reject-y@example.com", "carol@example.com"]
-    with smtplib.SMTP(*haproxy.address, timeout=10) as client:
+    with smtplib.SMTP(*haproxy.address, timeout=60) as client:
         refused = client.sendmail(SENDER, recipients, "Subject: x\n\ntext\n")
     assert sorted(refused) == ["reject-y@example.com", "x@elsewhere.example"]
     assert {code // 100 for code, _ in refused.values()} == {5}
@@ -120,7 +120,7 @@ def test_smtplib_utf8(haproxy, backend):
     before = len(backend.messages())
     message = email("Grüße")
     message.replace_header("From", "zoë@example.net")
-    with smtplib.SMTP(*haproxy.address, timeout=10) as client:
+    with smtplib.SMTP(*haproxy.address, timeout=60) as client:
         client.send_message(message)
     arrived, = new_messages(backend, before)
     assert arrived["mail_from"].encode("latin-1") == "zoë@example.net".encode()

@@ -81,7 +81,7 @@ class Quickstart:
 
     def is_clean(self):
         """Nothing runs, nothing lies about; processes need a moment to be gone."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while self.processes() and time.monotonic() < deadline:
             time.sleep(0.05)
         return self.processes() == [] and list(self.temporary.iterdir()) == []
@@ -112,9 +112,11 @@ def test_quickstart(quickstart):
 
 
 def test_quickstart_second_run_is_quick(quickstart):
-    before = time.monotonic()
+    program = Path(quickstart.environment["GATEPOST_QUICKSTART_BUILD"]) / "gatepost"
+    built, before = program.stat().st_mtime_ns, time.monotonic()
     assert quickstart.run()[0] == 0
-    assert time.monotonic() - before < 20  # without building
+    assert program.stat().st_mtime_ns == built  # without building
+    assert time.monotonic() - before < 120
 
 
 def test_quickstart_keep_and_stop(quickstart):
@@ -167,10 +169,16 @@ def test_quickstart_wrong_option(quickstart):
 
 
 def test_quickstart_leaves_no_port_open(quickstart):
-    """A port of a run that has ended refuses connections."""
-    said = quickstart.run()[1]
-    ports = re.findall(r"127\.0\.0\.1:(\d+)", re.search(r"^client .*", said, re.M).group())
-    assert len(ports) == 3
-    for port in ports:
-        with socket.socket() as probe:
-            assert probe.connect_ex(("127.0.0.1", int(port))) != 0
+    """A port of a run that has ended refuses connections, unless somebody else has been given it since."""
+    for _ in range(3):
+        said = quickstart.run()[1]
+        ports = re.findall(r"127\.0\.0\.1:(\d+)", re.search(r"^client .*", said, re.M).group())
+        assert len(ports) == 3
+        if not any(accepts(int(port)) for port in ports):
+            return
+    pytest.fail(f"ports are open: {ports}")
+
+
+def accepts(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

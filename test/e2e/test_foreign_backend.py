@@ -121,7 +121,7 @@ def test_server_that_closes_while_the_next_message_comes(how):
 
 
 def test_server_that_says_421_to_an_idle_connection():
-    with Foreign(socketTimeout=300) as foreign, edge(foreign) as gatepost:
+    with Foreign(socketTimeout=2000) as foreign, edge(foreign) as gatepost:
         assert deliver(gatepost) == [250]
         foreign.wait_closed(foreign.wait_messages()[0]["session"])
         assert deliver(gatepost) == [250]

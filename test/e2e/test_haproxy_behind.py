@@ -10,7 +10,6 @@ from gatepost import NOWHERE, Gatepost
 from haproxy import HAProxy
 
 XCLIENT = "XCLIENT=NAME ADDR PORT PROTO HELO LOGIN REVERSE_NAME DESTADDR DESTPORT"
-TIMEOUTS = {"backend_command": "2s", "backend_greeting": "2s"}
 BODY = b"Subject: behind\r\n\r\n" + b"..dots\r\n" + b"0123456789" * 20 + b"\r\n...\r\n"
 LARGE = b"Subject: large\r\n\r\n" + (b"." + b"y" * 75 + b"\r\n") * 2000
 CHECKED = "check inter 200ms fastinter 100ms downinter 100ms"
@@ -29,7 +28,7 @@ def between(first, second, *lines, server=""):
 def edge(haproxy, further=(), **backend):
     mta = {"name": "mta", "servers": [f"127.0.0.1:{haproxy.port}", *further],
            "reuse": {"mode": "safe"}, **backend}
-    with Gatepost({"backends": [mta], "timeouts": TIMEOUTS}, proxy="required") as gatepost:
+    with Gatepost({"backends": [mta]}, proxy="required") as gatepost:
         yield gatepost
 
 

@@ -17,8 +17,7 @@ class Edge(Gatepost):
     def __init__(self, *backends, **settings):
         mta = {"name": "mta", "servers": [f"127.0.0.1:{backend.port}" for backend in backends],
                **settings}
-        super().__init__({"backends": [mta], "timeouts": {"backend_command": "1s"}},
-                         proxy="required")
+        super().__init__({"backends": [mta]}, proxy="required")
 
 
 def deliver(gatepost, header=HEADER, hello="EHLO client.example.net", messages=1):

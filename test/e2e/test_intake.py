@@ -11,6 +11,7 @@ from client import (CLIENT, LOCAL, SERVER, SIGNATURE, TCP4, TLV_ALPN, TLV_AUTHOR
                     TLV_UNIQUE_ID, UDP4, UNIX_DGRAM, UNIX_STREAM, UNSPEC, Client, proxy_v1,
                     proxy_v2, proxy_v2_local, tlv)
 from gatepost import Gatepost, run
+from patience import tight
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 UNTRUSTED = "127.0.0.2"
@@ -50,6 +51,7 @@ BAD = {
     "udp": proxy_v2(family=UDP4),
     "unix-dgram": proxy_v2(("/a", 0), ("/b", 0), family=UNIX_DGRAM),
 }
+PROXY, PROXY_WAIT = 1.2, 0.6  # seconds
 WITH_RELAY = {"relay": {"domains": ["example.com"], "networks": ["198.51.100.0/24"]}}
 
 
@@ -65,8 +67,8 @@ def captures():
                               line.split()[1:]) for line in lines}
 
 
-def make(**options):
-    """Listeners of every kind in one program; waits are short, `slow` has those of a header."""
+def make(timeouts, **options):
+    """Listeners of every kind in one program."""
     def listener(name, proxy, **more):
         trusted = {} if proxy == "off" else {"trusted_proxies": TRUSTED}
         return {"name": name, "bind": ["127.0.0.1:0"], "proxy": proxy, **trusted, **more}
@@ -78,7 +80,7 @@ def make(**options):
             listener("off", "off"),
             listener("checked", "required", health_checkers=["127.0.0.1"]),
         ],
-        "timeouts": {"proxy": "600ms", "proxy_wait": "400ms"},
+        "timeouts": timeouts,
     }
     return Gatepost(config, **options)
 
@@ -91,13 +93,22 @@ def backend():
 
 @pytest.fixture(scope="module")
 def gatepost(backend):
-    """Restricted sessions are traced here."""
-    with make(backend=backend) as started:
+    """Nobody is too late, however busy the machine is."""
+    with make({"proxy": "30s", "proxy_wait": "30s"}, backend=backend) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def hasty(backend):
+    """Where it is waited for what does not come."""
+    timeouts = {"proxy": f"{int(PROXY * 1000)}ms", "proxy_wait": f"{int(PROXY_WAIT * 1000)}ms"}
+    with make(timeouts, backend=backend) as started:
         yield started
 
 
 @pytest.fixture(scope="module")
 def tracing(backend):
+    """Restricted sessions are traced here."""
     config = {"log": {"trace_restricted": True}, **WITH_RELAY}
     with Gatepost(config, backend=backend, proxy="required", trusted=TRUSTED) as started:
         yield started
@@ -306,27 +317,28 @@ def test_required_and_trusted_without_a_valid_header(gatepost, name, size):
     assert first and BAD[name].hex().startswith(first)
 
 
-def test_half_a_header_and_silence(gatepost):
+@tight
+def test_half_a_header_and_silence(hasty):
     """One deadline for the whole header, however often a byte comes."""
-    with connect(gatepost) as client, connect(gatepost) as dripping:
+    with connect(hasty) as client, connect(hasty) as dripping:
         start = time.monotonic()
         client.send(b"PROXY TCP4 198.51.100.7 203.")
-        for byte in range(4):
+        for byte in range(8):
             dripping.send(proxy_v1()[byte:byte + 1])
             time.sleep(0.1)
         assert [reply.code for reply in client.replies()] == [421]
         assert [reply.code for reply in dripping.replies()] == [421]
-        assert 0.5 < time.monotonic() - start < 1.5
+        assert PROXY * 0.9 < time.monotonic() - start < PROXY * 1.6
         for one in (client, dripping):
-            assert refused(gatepost, one)["reason"] == "timeout"
+            assert refused(hasty, one)["reason"] == "timeout"
 
 
-def test_nothing_at_all_from_a_trusted_peer(gatepost):
-    with connect(gatepost) as client:
+def test_nothing_at_all_from_a_trusted_peer(hasty):
+    with connect(hasty) as client:
         start = time.monotonic()
         assert [reply.code for reply in client.replies()] == [421]
-        assert 0.5 < time.monotonic() - start < 1.5
-        assert refused(gatepost, client)["reason"] == "timeout"
+        assert PROXY * 0.9 < time.monotonic() - start
+        assert refused(hasty, client)["reason"] == "timeout"
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12, 15, 27])
@@ -339,12 +351,14 @@ def test_end_of_file_inside_the_header(gatepost, cut):
 
 def test_closing_at_once_is_no_warning(gatepost):
     """The plain check of a balancer, with FIN and with RST."""
+    gatepost.wait_idle()
     before = len(gatepost.log_records())
     with connect(gatepost) as client:
         client.half_close()
         assert client.is_ended()
     connect(gatepost).reset()
     time.sleep(0.1)
+    gatepost.wait_idle()
     assert [record for record in gatepost.log_records()[before:]
             if record["level"] != "debug"] == []
 
@@ -361,15 +375,16 @@ def test_optional_and_trusted_with_a_header(gatepost, name):
     assert record["client"] == ("2001:db8::7" if "tcp6" in name else CLIENT[0])
 
 
-def test_optional_and_trusted_says_nothing(gatepost):
-    with connect(gatepost, "optional") as client:
+@tight
+def test_optional_and_trusted_says_nothing(hasty):
+    with connect(hasty, "optional") as client:
         start = time.monotonic()
         client.expect(220)
-        assert 0.3 < time.monotonic() - start < 0.9
+        assert PROXY_WAIT * 0.9 < time.monotonic() - start < PROXY * 0.9
         client.command("EHLO client.example.net", 250)
         assert client.message().code == 250
         client.quit()
-    assert gatepost.log_records("transaction")[-1]["client"] == "127.0.0.1"
+    assert hasty.log_records("transaction")[-1]["client"] == "127.0.0.1"
 
 
 def test_optional_and_trusted_speaks_smtp(gatepost):
@@ -380,12 +395,14 @@ def test_optional_and_trusted_speaks_smtp(gatepost):
         client.quit()
 
 
-def test_optional_and_trusted_with_half_a_header(gatepost):
-    with connect(gatepost, "optional", header=b"PROXY TCP4 198.") as client:
+@tight
+def test_optional_and_trusted_with_half_a_header(hasty):
+    with connect(hasty, "optional", header=b"PROXY TCP4 198.") as client:
         start = time.monotonic()
         assert [reply.code for reply in client.replies()] == [421]
-        assert 0.5 < time.monotonic() - start < 0.9  # not proxy_wait and then proxy
-        assert refused(gatepost, client, "optional")["reason"] == "timeout"
+        # Not proxy_wait and then proxy.
+        assert PROXY * 0.9 < time.monotonic() - start < PROXY + PROXY_WAIT * 0.9
+        assert refused(hasty, client, "optional")["reason"] == "timeout"
 
 
 def test_optional_and_trusted_with_a_broken_header(gatepost):
@@ -399,7 +416,7 @@ def test_optional_and_untrusted_is_a_direct_client_at_once(gatepost):
     with connect(gatepost, "optional", source=UNTRUSTED) as client:
         start = time.monotonic()
         client.expect(220)
-        assert time.monotonic() - start < 0.3
+        assert time.monotonic() - start < 10  # of 30
         client.command("EHLO client.example.net", 250)
         assert client.message().code == 250
         client.quit()
@@ -492,6 +509,7 @@ def check_restricted(client):
 @pytest.mark.parametrize("name", NO_CLIENT)
 @pytest.mark.parametrize("listener", ["mx", "optional"])
 def test_restricted(gatepost, name, listener):
+    gatepost.wait_idle()
     traces = len(gatepost.trace(0))
     records = len(gatepost.log_records())
     checks = len(gatepost.log_records("checker"))
@@ -517,18 +535,18 @@ def test_restricted_is_traced_when_wanted(tracing, name):
     assert line["proxy"]["ip"] == "127.0.0.1"
 
 
-def test_health_checker_without_a_header(gatepost):
+def test_health_checker_without_a_header(hasty):
     """From its network a connection without a header is a check, whether trusted or not."""
-    before = len(gatepost.log_records("checker"))
-    with connect(gatepost, "mx", source=CHECKER) as client:
+    before = len(hasty.log_records("checker"))
+    with connect(hasty, "mx", source=CHECKER) as client:
         check_restricted(client)
-    with connect(gatepost, "checked") as client:
+    with connect(hasty, "checked") as client:
         check_restricted(client)
-    with connect(gatepost, "checked", header=b"EHLO check.example.net\r\n") as client:
+    with connect(hasty, "checked", header=b"EHLO check.example.net\r\n") as client:
         client.expect(220)
         client.expect(250)
         client.quit()
-    record = gatepost.wait_log("checker", count=before + 3)
+    record = hasty.wait_log("checker", count=before + 3)
     assert record["proxy_command"] is None
 
 
@@ -708,12 +726,13 @@ def test_header_recorded_from_haproxy(tracing, name):
 
 # ---- Many at once
 
-def test_silent_peers_are_all_closed_in_time(gatepost):
+@tight
+def test_silent_peers_are_all_closed_in_time(hasty):
     """Headers that never come hold descriptors only until the deadline, and disturb nobody."""
-    gatepost.wait_idle()
-    baseline = gatepost.fds()
-    silent = [connect(gatepost) for _ in range(100)]
-    with connect(gatepost, header=proxy_v1()) as client:
+    hasty.wait_idle()
+    baseline = hasty.fds()
+    silent = [connect(hasty) for _ in range(100)]
+    with connect(hasty, header=proxy_v1()) as client:
         client.hello()
         assert client.message().code == 250
         client.quit()
@@ -721,8 +740,8 @@ def test_silent_peers_are_all_closed_in_time(gatepost):
     for one in silent:
         assert [reply.code for reply in one.replies()] == [421]
         one.close()
-    assert time.monotonic() - start < 3
-    gatepost.wait_fds(baseline)
+    assert time.monotonic() - start < PROXY * 3
+    hasty.wait_fds(baseline)
 
 
 def test_headers_of_many_clients_are_not_mixed_up(gatepost, backend):

@@ -9,7 +9,8 @@ from client import Client
 from dovecot_lmtp import DovecotLmtp
 from gatepost import Gatepost
 
-TIMEOUTS = {"backend_command": "900ms", "backend_final": "900ms", "backend_data": "900ms"}
+# For a server that stalls.
+HASTY = {"backend_command": "1s", "backend_final": "1s", "backend_data": "1s"}
 PLAIN = "PIPELINING,ENHANCEDSTATUSCODES,8BITMIME"
 CHUNKING = PLAIN + ",CHUNKING"
 BODY = b"Subject: lmtp\r\n\r\n" + b"..dots\r\n" + b"0123456789" * 20 + b"\r\n...\r\n"
@@ -18,9 +19,9 @@ BODY = b"Subject: lmtp\r\n\r\n" + b"..dots\r\n" + b"0123456789" * 20 + b"\r\n...
 class Edge(Gatepost):
     """gatepost with a backend of LMTP."""
 
-    def __init__(self, *servers, **backend):
+    def __init__(self, *servers, timeouts=None, **backend):
         super().__init__({
-            "timeouts": TIMEOUTS, "limits": {"connections_per_client": 0},
+            "timeouts": timeouts or {}, "limits": {"connections_per_client": 0},
             "backends": [{"name": "store", "protocol": "lmtp", "servers": list(servers),
                           **backend}]})
 
@@ -122,7 +123,7 @@ def test_refused_at_rcpt_is_not_counted(lmtp):
 ])
 def test_lost_among_the_final_replies(lmtp, fault, delivered, unknown):
     lmtp.set_faults([fault + "@1"])
-    with Edge(lmtp.address) as gatepost:
+    with Edge(lmtp.address, timeouts=HASTY if "stall" in fault else None) as gatepost:
         reply = deliver(gatepost, "bcd")
         assert reply.code == 451
         if "=421" in fault and gatepost.wait_log("transaction")["outcome"] == "deferred":
@@ -182,7 +183,7 @@ def test_large_message_in_chunks():
 def test_a_chunk_is_not_taken(fault):
     body = b"\r\n" + (b"x" * 78 + b"\r\n") * 20000
     with Backend(lmtp=True, extensions=CHUNKING, faults=[fault + "@1"]) as lmtp, \
-            Edge(lmtp.address) as gatepost:
+            Edge(lmtp.address, timeouts=HASTY if "stall" in fault else None) as gatepost:
         assert deliver(gatepost, "bc", body).code in (451, 452)
         assert deliver(gatepost, "bc").code == 250
         assert len(lmtp.messages()) == 1

@@ -11,6 +11,7 @@ from backend import Backend
 from client import Client, Closed, proxy_v1, proxy_v2
 from dns import NameServer
 from gatepost import NOWHERE, Gatepost, run
+from patience import tight, wait_until
 
 # What a client may say as its name or inside an address: each must stay inside its field.
 HOSTILE = [
@@ -131,6 +132,7 @@ BAD_NAMES = [b"a\r\nevil", b"a b", b"\x1b[31m", b'quo"te', b"a]: x[203.0.113.9",
              b"-", b"under_score"]
 
 
+@tight
 def test_names_of_clients(backend):
     """Reverse look-ups: what they say is kept, confirmed or not, and never believed as text."""
     pointers = {ip: answer for ip, (answer, _, _) in NAMES.items()}
@@ -141,7 +143,7 @@ def test_names_of_clients(backend):
     for number, name in enumerate(BAD_NAMES):
         addresses[name + b".example.org"] = [f"203.0.113.{number + 1}"]
     with NameServer(pointers, addresses) as dns:
-        config = {**QUIET, "dns": {"reverse": True, "servers": [dns.address], "timeout": "600ms",
+        config = {**QUIET, "dns": {"reverse": True, "servers": [dns.address], "timeout": "1s",
                                    "tries": 1}}
         with Gatepost(config, backend=backend, proxy="required") as gatepost:
             clients = {}
@@ -149,7 +151,7 @@ def test_names_of_clients(backend):
                 destination = ("2001:db8::25", 25) if ":" in ip else ("203.0.113.250", 25)
                 clients[ip] = Client(gatepost.address, proxy_v2((ip, 7), destination))
                 clients[ip].hello()
-            time.sleep(0.8)  # longer than the longest look-up
+            time.sleep(1.3)  # longer than the longest look-up
             before = len(backend.messages())
             for client in clients.values():
                 assert client.message().code == 250
@@ -179,14 +181,14 @@ def test_names_of_clients(backend):
 
 def test_look_ups_delay_nothing(backend):
     with NameServer({"198.51.100.7": None}) as dns:
-        config = {"dns": {"reverse": True, "servers": [dns.address], "timeout": "5s"}}
+        config = {"dns": {"reverse": True, "servers": [dns.address], "timeout": "30s"}}
         with Gatepost(config, backend=backend, proxy="required") as gatepost:
             start = time.monotonic()
             with Client(gatepost.address, proxy_v1()) as client:
                 client.hello()
                 assert client.message().code == 250
                 client.quit()
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < 15
             assert gatepost.trace()[0]["remote"]["host_status"] == "timeout"
 
 
@@ -274,7 +276,7 @@ def test_values_of_a_session(backend):
         assert line["rcpt_count"] == {"accept": 3, "tempfail": 1, "reject": 1}
         assert line["msg_count"]["accept"] == 1
         assert line["total_bytes"] == 7
-        assert abs(line["start_time"] / 1000 - begun) < 5
+        assert abs(line["start_time"] / 1000 - begun) < 30
         assert line["ending"] == "client_closed"
         first, second, third = line["transactions"]
         assert [t["uuid"] for t in line["transactions"]] == [
@@ -518,10 +520,7 @@ def test_hup_opens_log_and_trace_anew(backend):
             for path in (gatepost.log_file, gatepost.trace_file):
                 path.rename(path.with_suffix(".old"))
             gatepost.signal(signal.SIGHUP)
-            deadline = time.monotonic() + 5
-            while not (gatepost.log_file.exists() and gatepost.trace_file.exists()):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait_until(lambda: gatepost.log_file.exists() and gatepost.trace_file.exists())
             assert lasting.message().code == 250
             lasting.quit()
         session(3)
@@ -548,9 +547,9 @@ def test_hup_without_a_place_goes_on_with_the_old_file(backend):
         trace.rmdir()
 
 
-def ended(gatepost, timeout=20):
+def ended(gatepost):
     """Waits for the end; the reason that the log gives."""
-    gatepost.wait_for_exit(timeout)
+    gatepost.wait_for_exit()
     return gatepost.log_records("stopped")[-1]["reason"]
 
 
@@ -566,11 +565,12 @@ def test_term_tells_sessions_and_ends(backend, number):
             client.hello()
         busy.envelope()
         busy.command("DATA", 354)
+        struck = backend.struck()
         busy.send(b"x\r\n.\r\n")
         half.envelope("half@example.net")
         half.command("DATA", 354)
         half.send(b"Subject: half of")
-        time.sleep(0.2)
+        backend.wait_struck(struck)
         begun = time.monotonic()
         gatepost.signal(number)
         for client in (idle, half):
@@ -581,7 +581,7 @@ def test_term_tells_sessions_and_ends(backend, number):
         assert [reply.code for reply in busy.replies()] == [250, 421]
         busy.close()
         assert ended(gatepost) == ("terminated" if number == signal.SIGTERM else "interrupted")
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 15
         backend.set_faults([])
         assert len(backend.messages()) == before + 1
         outcomes = sorted(r["outcome"] for r in gatepost.log_records("transaction"))
@@ -589,14 +589,20 @@ def test_term_tells_sessions_and_ends(backend, number):
         assert len(gatepost.trace(3)) == 3
 
 
+def is_refused(address):
+    try:
+        Client(address).close()
+    except OSError:
+        return True
+    return False
+
+
 def test_usr1_lets_sessions_end_by_themselves(backend):
     with Gatepost(QUIET, backend=backend) as gatepost:
         with Client(gatepost.address) as client:
             client.hello()
             gatepost.signal(signal.SIGUSR1)
-            time.sleep(0.2)
-            with pytest.raises(OSError):
-                Client(gatepost.address).expect(220)
+            wait_until(lambda: is_refused(gatepost.address))
             assert client.message().code == 250
             assert gatepost.is_running()
             client.quit()
@@ -608,7 +614,7 @@ def test_term_after_usr1_does_not_wait(backend):
         with Client(gatepost.address) as client:
             client.hello()
             gatepost.signal(signal.SIGUSR1)
-            time.sleep(0.1)
+            wait_until(lambda: is_refused(gatepost.address))
             gatepost.signal(signal.SIGTERM)
             assert [reply.code for reply in client.replies()] == [421]
         assert ended(gatepost) == "terminated"
@@ -619,7 +625,7 @@ def test_term_without_sessions_ends_at_once():
         begun = time.monotonic()
         gatepost.signal(signal.SIGTERM)
         assert ended(gatepost) == "terminated"
-        assert time.monotonic() - begun < 1.5
+        assert time.monotonic() - begun < 8  # and not after the 10 seconds that the last ones have
 
 
 def test_pipe_that_nobody_reads_does_not_end_the_program(backend):

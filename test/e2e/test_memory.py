@@ -15,6 +15,7 @@ import pytest
 from backend import Backend
 from client import Client
 from gatepost import FLAT, Gatepost, is_sanitized, merge
+from patience import tight
 
 MB = 1024 * 1024
 LARGE = (1024 if os.environ.get("GATEPOST_LARGE") else 300) * MB
@@ -105,19 +106,21 @@ def test_refused_message_costs_no_more():
         assert gatepost.wait_log("connection", count=2)["ending"] == "message_too_big"
 
 
+@tight
 def test_slow_backend_makes_the_client_slow():
     """The client is held back: what is under way is what the buffers hold."""
-    config = {"timeouts": {"backend_data": "3s"}}
+    config = {"timeouts": {"backend_data": "6s"}}
     with Backend(record_body=False) as backend, start(backend, config) as gatepost:
         peak_after(gatepost, 10 * 1024, chunk=CHUNK[:10000])
         small = gatepost.rss_kb(peak=True)
         backend.set_faults(["body:stall:1000"])
         sent = 0
-        with Client(gatepost.address, timeout=1) as client:
+        with Client(gatepost.address) as client:
             client.hello()
             client.envelope()
             client.command("DATA", 354)
             client.send(b"Subject: slow\r\n\r\n")
+            client.socket.settimeout(1)
             try:
                 while sent < 200 * MB:
                     sent += client.socket.send(CHUNK)

@@ -93,7 +93,7 @@ def test_postfix_sends_again(backends):
         with Postfix(further=further, services=["smtp unix - - n - - smtp"]) as postfix:
             with smtplib.SMTP("127.0.0.1", postfix.port) as client:
                 client.sendmail("s@example.net", recipients, MESSAGE)
-            postfix.wait_log(r"qmgr.*: removed", timeout=60)
+            postfix.wait_log(r"qmgr.*: removed")
             assert postfix.log_lines(r"to=<b@example\.org>.*status=deferred.* 452 4\.5\.3 ")
             assert not postfix.log_lines(r"status=bounced")
         assert [sorted(one) for one in taken(backends[0])] == [["a@example.com", "c@example.com"]]

@@ -7,15 +7,12 @@ from client import LOCAL, UNSPEC, Client, proxy_v2
 from gatepost import NOWHERE, Gatepost
 from haproxy import HAProxy
 
-TIMEOUTS = {"backend_connect": "600ms", "backend_greeting": "600ms", "backend_command": "600ms"}
-
 
 class Edge(Gatepost):
     """gatepost that takes a server for down after one failure, and for up after one success."""
 
     def __init__(self, *servers, fall=1, **options):
         super().__init__({
-            "timeouts": TIMEOUTS,
             "backends": [{"name": "mta", "servers": list(servers), "reuse": {"mode": "never"},
                           "health": {"fall": fall, "rise": 1}}]}, **options)
 
@@ -62,7 +59,7 @@ def test_banner():
         assert gatepost.wait_log("connection", ending="unavailable")["msg_tempfail"] == 0
         backend.start()
         # No client is needed for that.
-        gatepost.wait_log("server_up", timeout=30)
+        gatepost.wait_log("server_up")
         assert send_one(gatepost).code == 250
 
 
@@ -106,7 +103,7 @@ def test_mail():
                 assert (reply.code, reply.enhanced) == (451, "4.4.1")
             client.command("RCPT TO:<b@example.com>", 503)
             backend.start()
-            gatepost.wait_log("server_up", timeout=30)
+            gatepost.wait_log("server_up")
             assert client.message().code == 250
             client.quit()
         record = gatepost.log_records("transaction")[1]
@@ -156,7 +153,7 @@ def test_haproxy_takes_it_out_and_back():
             client.quit()
         assert haproxy.wait_checked("DOWN")["check_code"] == "421"
         backend.start()
-        haproxy.wait_checked("UP", timeout=30)
+        haproxy.wait_checked("UP")
         with Client(haproxy.address) as client:
             client.hello()
             assert client.message().code == 250

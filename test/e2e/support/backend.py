@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-from patience import PATIENCE
+from patience import PATIENCE, START
 from ports import keep_port, leave_port
 
 
@@ -94,7 +94,7 @@ class Backend:
                                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
         wanted = 1 + self.options.count("--listen")
-        self._wait(lambda: len(self._addresses()) == wanted or self.process.poll() is not None)
+        self._wait(lambda: len(self._addresses()) == wanted or self.process.poll() is not None, START)
         self.addresses = self._addresses()
         if len(self.addresses) < wanted:
             raise RuntimeError(f"smtp-backend did not start (exit code {self.process.poll()})")
@@ -105,7 +105,7 @@ class Backend:
         """Ends it with SIGTERM; returns its summary, None if it had ended before."""
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            if self.process.wait(PATIENCE) != 0:
+            if self.process.wait(START) != 0:
                 raise RuntimeError(f"smtp-backend ended with exit code {self.process.returncode}")
             self._wait(lambda: any("messages" in line for line in self._lines))
             self.summary = next(line for line in self._lines if "messages" in line)
@@ -114,7 +114,7 @@ class Backend:
     def kill(self):
         """Ends it at once, as a crash would."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(START)
 
     def is_running(self):
         return self.process is not None and self.process.poll() is None

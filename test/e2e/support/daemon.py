@@ -14,6 +14,8 @@ import re
 import subprocess
 import time
 
+from patience import START
+
 
 def as_root():
     """In front of a command that needs root: others need sudo, without a password."""
@@ -22,7 +24,7 @@ def as_root():
 
 def run_as_root(*command):
     return subprocess.run([*as_root(), *command], stdin=subprocess.DEVNULL, check=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60)
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=START)
 
 
 class Daemon:
@@ -66,14 +68,14 @@ class Daemon:
         """Lines of the log that match."""
         return [line for line in self.log().splitlines() if re.search(pattern, line)]
 
-    def wait_log(self, pattern, count=1, timeout=20):
+    def wait_log(self, pattern, count=1, timeout=START):
         """At least so many lines that match."""
         return self._wait(
             lambda: self.log_lines(pattern) if len(self.log_lines(pattern)) >= count else None,
             f"no {count} lines with {pattern} in {self.name}'s log:\n{self.log()}", timeout)
 
     @staticmethod
-    def _wait(look, complaint, timeout=20):
+    def _wait(look, complaint, timeout=START):
         deadline = time.monotonic() + timeout
         while True:
             found = look()

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from patience import PATIENCE
+from patience import START
 from ports import keep_port
 
 PROGRAM = """
@@ -109,7 +109,7 @@ class Foreign:
         """At once: what was open is reset or closed by the kernel."""
         if self._process and self._process.poll() is None:
             self._process.kill()
-            self._process.wait(PATIENCE)
+            self._process.wait(START)
 
     def messages(self):
         with self._arrived:
@@ -134,7 +134,7 @@ class Foreign:
                     self._events.append(json.loads(line))
                     self._arrived.notify_all()
 
-    def _wait(self, is_true, timeout=PATIENCE):
+    def _wait(self, is_true, timeout=START):
         deadline = time.monotonic() + timeout
         with self._arrived:
             while not is_true():

@@ -23,7 +23,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from patience import PATIENCE
+from patience import PATIENCE, START
 from ports import keep_port
 
 # For tests that look at memory: AddressSanitizer keeps what is freed, by default up to 256 MB.
@@ -44,7 +44,7 @@ def is_sanitized():
     return b"__asan_init" in Path(program()).read_bytes()
 
 
-def run(*arguments, timeout=PATIENCE, **options):
+def run(*arguments, timeout=START, **options):
     """The program with these arguments to its end: returncode, stdout and stderr as text."""
     return subprocess.run([program(), *arguments], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -133,7 +133,7 @@ class Gatepost:
     def stderr(self):
         return (self.directory / "stderr").read_text(errors="replace")
 
-    def start(self, timeout=PATIENCE):
+    def start(self, timeout=START):
         """Writes the configuration, starts the program and waits until it is ready."""
         if not self._tells_ports():
             self._choose_ports()

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 from daemon import Daemon
+from patience import START
 
 TEMPLATE = """\
 global
@@ -41,7 +42,7 @@ backend back
 def check(path):
     """`haproxy -c`: exit code and what it said."""
     done = subprocess.run(["haproxy", "-c", "-f", str(path)], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=START,
                           check=False)
     return done.returncode, done.stdout
 
@@ -122,7 +123,7 @@ class HAProxy(Daemon):
 
     def console(self, command):
         with socket.socket(socket.AF_UNIX) as connection:
-            connection.settimeout(5)
+            connection.settimeout(START)
             connection.connect(str(self.directory / "stats"))
             connection.sendall(command.encode() + b"\n")
             return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
@@ -132,7 +133,7 @@ class HAProxy(Daemon):
         rows = csv.DictReader(self.console("show stat").removeprefix("# ").splitlines())
         return next(row for row in rows if row["svname"] == "gatepost")
 
-    def wait_checked(self, status="UP", timeout=15):
+    def wait_checked(self, status="UP", timeout=START):
         """Waits until a health check has decided, and the server is in this status. HAProxy takes a
         server for UP until the first check, which has no check_status before."""
         def look():

@@ -12,8 +12,9 @@ import os
 import threading
 import time
 
-# Seconds for what takes a moment, where nothing but life is looked at.
-PATIENCE = 90
+# Seconds for what takes a moment on a machine that does nothing else: less than the deadlines of half a
+# minute and more that the program has by itself, whose end is not to pass for it. And for a program to start.
+PATIENCE, START = 25, 90
 STALL = 0.1  # seconds in which a processor did nothing for us
 TRIES = 6
 BEAT = 0.01

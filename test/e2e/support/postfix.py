@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from daemon import Daemon, as_root, run_as_root
+from patience import START
 from ports import keep_port
 
 MAIN = """\
@@ -118,7 +119,7 @@ class Postfix(Daemon):
         if self.is_running():
             subprocess.run([*as_root(), "postfix", "-c", str(self.config), "stop"],
                            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                           stderr=subprocess.DEVNULL, timeout=60, check=False)
+                           stderr=subprocess.DEVNULL, timeout=START, check=False)
             self.process.wait(30)
         if as_root():
             run_as_root("rm", "-rf", "--", str(self.directory))
@@ -166,7 +167,7 @@ class Postfix(Daemon):
         """What Postfix had to complain about."""
         return self.log_lines(r"\b(warning|error|fatal|panic):")
 
-    def wait_mail(self, user, count=1, timeout=30):
+    def wait_mail(self, user, count=1, timeout=START):
         """The next `count` messages of the mailbox, with lines that end in LF, in the order in
         which they came, each once."""
         new = self.directory / "mail" / user / "new"
