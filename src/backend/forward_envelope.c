@@ -15,6 +15,7 @@ void envelope_begin(struct forward *forward)
 	forward->dot_is_sent = forward->mail_is_refused = false;
 	forward->replays_sent = forward->replays_answered = 0;
 	forward->replays_due = (unsigned)forward->connection->transaction->rcpt_count.accept;
+	task_cancel(&forward->open_task, forward->env->loop); /* of the server before */
 }
 
 /* ---- Sending ---------------------------------------------------------------------------------- */

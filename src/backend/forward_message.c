@@ -268,7 +268,6 @@ void message_save(struct forward *forward)
 		forward->answer_by_ms = loop_now_ms(forward->env->loop) + SAVE_BUDGET_MS;
 	buf_truncate(&forward->chunk, 0);
 	task_cancel(&forward->chunk_task, forward->env->loop);
-	task_cancel(&forward->open_task, forward->env->loop);
 }
 
 /* Who has the message and who has not: when they are told apart, and the client cannot be told. */

@@ -1,12 +1,15 @@
 """DATA that the client has said behind its last recipient goes to a server without CHUNKING in one group
 with it (RFC 2920)."""
+import select
 import socket
+import ssl
 import threading
 import time
 
 import pytest
 from client import Client
 from gatepost import Gatepost
+from tls import Authority, TlsSocket
 
 TIMEOUTS = {"backend_command": "5s", "backend_final": "5s", "backend_idle": "60s"}
 BODY = b"Subject: ahead\r\n\r\ntext\r\n"
@@ -85,10 +88,59 @@ class Server:
             message.append(line)
 
 
-def edge(*servers):
+class BreakingServer(Server):
+    """Under TLS. When `breaks` is set it breaks TLS behind the next 354, in the same segment; the answers to
+    the group after that wait a moment, and `came_early` says whether anything came meanwhile."""
+
+    def __init__(self, pair, **options):
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(*pair)
+        self.breaks, self.is_broken, self.came_early = False, False, None
+        super().__init__(**options)
+
+    def serve(self, connection):
+        with connection:
+            try:
+                self.wire = TlsSocket(connection, self.context, server_side=True)
+                self.wire.sendall(b"220 group\r\n")
+                self.talk(Answers(self, self.wire), lines_of(self.wire), [])
+            except (OSError, ssl.SSLError):
+                pass
+
+
+class Answers:
+    """How a BreakingServer sends its own."""
+
+    def __init__(self, server, wire):
+        self.server = server
+        self.wire = wire
+
+    def sendall(self, data):
+        server = self.server
+        if server.breaks and b"354 " in data:
+            server.breaks, server.is_broken = False, True
+            self.wire.send_broken(data)
+            return
+        if server.is_broken and server.came_early is None:
+            server.came_early = bool(select.select([self.wire.plain], [], [], 0.5)[0])
+        self.wire.sendall(data)
+
+
+def lines_of(wire):
+    pending = b""
+    while True:
+        data = wire.recv(65536)
+        if not data:
+            return
+        *lines, pending = (pending + data).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+
+
+def edge(*servers, **tls):
     addresses = [f"127.0.0.1:{server.port}" for server in servers]
     return Gatepost({"timeouts": TIMEOUTS, "backends": [
-        {"name": "mta", "servers": addresses, "balance": "first", "reuse": {"mode": "safe"}}]})
+        {"name": "mta", "servers": addresses, "balance": "first", "reuse": {"mode": "safe"}, "tls": tls}]})
 
 
 def wait_until(look):
@@ -186,3 +238,22 @@ def test_server_that_leaves_behind_354_is_replaced():
         assert send_body(client) == 250
         assert len(first.messages) + len(second.messages) == 1
         assert gatepost.wait_log("transaction")["outcome"] == "accepted"
+
+
+def test_354_of_a_server_that_was_lost_is_not_the_next_ones(tmp_path):
+    """It is lost while the client's DATA has its turn, and a kept connection takes its place at once."""
+    pair = Authority(tmp_path).make("mta", ["mta.example.com"])
+    with BreakingServer(pair) as server, edge(server, mode="implicit", verify="none") as gatepost, \
+            Client(gatepost.address) as first, Client(gatepost.address) as second:
+        for client in (first, second):
+            client.hello()
+            client.send(envelope("one"))
+            assert replies(client, 3) == [250, 250, 354]
+        for client in (first, second):
+            assert send_body(client) == 250
+        server.breaks = True
+        first.send(envelope("one"))
+        assert replies(first, 3) == [250, 250, 354]
+        assert send_body(first) == 250
+        assert server.is_broken and server.came_early is False
+        assert len(server.messages) == 3 and all(message.endswith(BODY) for message in server.messages)

@@ -128,10 +128,10 @@ class TlsSocket:
     "two" (before, and then the ClientHello), or "bytes" (each byte a segment).
     """
 
-    def __init__(self, plain, context, name=None, before=b"", cut=None):
+    def __init__(self, plain, context, name=None, before=b"", cut=None, server_side=False):
         self.plain = plain
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.state = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self.state = context.wrap_bio(self._incoming, self._outgoing, server_side, name)
         self._first = (before, cut)
         self._until_done(self.state.do_handshake)
 
@@ -181,6 +181,11 @@ class TlsSocket:
             if not together:
                 self._flush()
         self._flush()
+
+    def send_broken(self, data):
+        """The data, and behind it in the same segment what is no TLS."""
+        self.state.write(data)
+        self.plain.sendall(self._outgoing.read() + b"no record" * 8)
 
     def recv(self, size):
         try:
