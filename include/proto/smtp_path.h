@@ -65,10 +65,10 @@ enum smtp_path_fault smtp_path_parse_reverse(
 enum smtp_path_fault smtp_path_parse_forward(
 	struct str text, bool utf8, struct arena *arena, struct smtp_path *path, struct str *rest);
 
-/* "<>". */
 /* Makes the texts copies in another arena; false when it is full. */
 bool smtp_path_move(struct smtp_path *path, struct arena *arena);
 
+/* "<>". */
 bool smtp_path_is_null(const struct smtp_path *path);
 /* "<Postmaster>" without a domain, in any case of letters. */
 bool smtp_path_is_bare_postmaster(const struct smtp_path *path);
