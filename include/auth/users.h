@@ -31,8 +31,8 @@
 
 /*
  * NULL: the file cannot be read, or has mistakes: "path:line: what", the first one, and how many
- * more. One with nobody in it is a notice in the log. The process is started in the loop's first turn, with the rights that we have then; a reload
- * reads the file with those that we have at that time.
+ * more. One with nobody in it is a notice in the log. The process is started in the loop's first turn,
+ * with the rights that we have then; a reload reads the file with those that we have at that time.
  * Free it, by its kind's `free`, before the loop; attempts that are left get no answer.
  */
 struct auth_service *auth_users_new(struct loop *loop, const char *path, struct err *err);

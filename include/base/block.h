@@ -4,7 +4,8 @@
  * ever asks malloc(3).
  *
  * What is kept is bounded: BLOCK_KEPT_EACH blocks of a size, and BLOCK_KEPT_BYTES of all, for which
- * large ones make room. The rest goes back; blocks from BLOCK_LARGE on are pages of the kernel's own and leave no hole in the heap.
+ * large ones make room. The rest goes back; blocks from BLOCK_LARGE on are pages of the kernel's own and
+ * leave no hole in the heap.
  *
  * Under AddressSanitizer nothing is kept and every block is one of malloc's, so that a use after it
  * was given back is seen.

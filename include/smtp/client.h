@@ -6,9 +6,9 @@
  * With LMTP (RFC 2033) it says LHLO, and never HELO.
  *
  * With PIPELINING several commands may be under way, without it one; nothing is sent behind a
- * command that ends a group. A reply that nobody asked for, or bytes behind the reply that ends a group (RFC 2920), break the dialogue: they are never
- * taken for the answer to something sent later. So does a 250 to MAIL whose enhanced code is not that of
- * the first one on this connection: it answers something else.
+ * command that ends a group. A reply that nobody asked for, or bytes behind the reply that ends a group
+ * (RFC 2920), break the dialogue: they are never taken for the answer to something sent later. So does a 250
+ * to MAIL whose enhanced code is not that of the first one on this connection: it answers something else.
  */
 #ifndef SMTP_CLIENT_H
 #define SMTP_CLIENT_H

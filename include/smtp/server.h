@@ -210,8 +210,8 @@ struct smtp_server {
 	enum ending stop_ending;
 };
 
-/* `auth_is_lost` may be set, and taken back, at any time. `normalises` (this client's bare line ends are mended) and `requires_auth` may be set between
- * init and start. */
+/* `auth_is_lost` may be set, and taken back, at any time. `normalises` (this client's bare line ends are
+ * mended) and `requires_auth` may be set between init and start. */
 void smtp_server_init(struct smtp_server *server, const struct smtp_server_settings *settings,
 	const struct smtp_server_port *port, void *ctx, struct connection *connection);
 void smtp_server_free(struct smtp_server *server);

@@ -65,8 +65,8 @@ struct str server_without_line_end(struct str line);
 
 /* The plan's opinion on a stage; smtp_server_verdict() follows. */
 void server_ask(struct smtp_server *server, enum policy_stage stage);
-/* The reply to a malformed path (`syntax` is the command's own; `utf8`: UTF-8 was allowed) or parameter; REPLY_NONE when
- * there is no fault. */
+/* The reply to a malformed path (`syntax` is the command's own; `utf8`: UTF-8 was allowed) or parameter;
+ * REPLY_NONE when there is no fault. */
 enum reply_id server_path_reply(enum smtp_path_fault fault, bool utf8, enum reply_id syntax);
 enum reply_id server_params_reply(enum smtp_params_fault fault);
 
