@@ -158,7 +158,8 @@ static void owner_drained(void *ctx)
 	struct owner *owner = ctx;
 
 	owner->drains++;
-	assert_true(stream_pending(&owner->stream) < OUT_MAX / 4);
+	/* A relay may have written between that it was due and that it was told. */
+	assert_true(owner->source != NULL || stream_pending(&owner->stream) < OUT_MAX / 4);
 	if (owner->source != NULL)
 		stream_read_start(owner->source);
 	if (owner->closes)
