@@ -102,6 +102,11 @@ struct rcpt_count {
 	uint64_t accept, tempfail, reject;
 };
 
+/* What the trace has gathered: JSON, elements separated by commas. */
+struct traced {
+	struct buf transactions, events;
+};
+
 struct connection {
 	struct arena arena;
 	char uuid[IDENT_TEXT_MAX];
@@ -122,16 +127,15 @@ struct connection {
 	struct buf last_response;        /* the last reply as sent, all lines */
 	bool remote_closed;
 	bool early_talker;
-	bool esmtp;          /* the last hello was EHLO */
+	bool esmtp; /* the last hello was EHLO */
+	bool is_traced;
 	uint64_t errors;     /* protocol errors */
 	uint64_t tran_count; /* transactions begun: MAIL accepted */
 	struct rcpt_count rcpt_count, msg_count;
 	uint64_t total_bytes;       /* of message data received */
 	struct timespec start_time; /* wall clock */
 	uint64_t start_ms;          /* monotonic */
-
-	bool is_traced;
-	struct buf traced_transactions, traced_events; /* JSON, elements separated by commas */
+	struct traced *traced;      /* NULL: nothing yet */
 };
 
 /* What happened; rows of connection.def say what each clears. */

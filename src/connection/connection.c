@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/block.h"
 #include "connection/transaction.h"
 #include "connection_rows.h"
 #include "proto/smtp_path.h"
@@ -29,8 +30,15 @@ void connection_init(struct connection *connection, const struct timespec *now, 
 	results_init(&connection->results, &connection->arena);
 	buf_init(&connection->current_line, CONNECTION_LINE_MAX);
 	buf_init(&connection->last_response, CONNECTION_RESPONSE_MAX);
-	buf_init(&connection->traced_transactions, CONNECTION_TRACE_MAX);
-	buf_init(&connection->traced_events, CONNECTION_TRACE_MAX);
+}
+
+static void free_traced(struct traced *traced)
+{
+	if (traced == NULL)
+		return;
+	buf_free(&traced->transactions);
+	buf_free(&traced->events);
+	block_give(traced, sizeof(*traced));
 }
 
 void connection_free(struct connection *connection)
@@ -38,8 +46,7 @@ void connection_free(struct connection *connection)
 	transaction_free(connection);
 	buf_free(&connection->current_line);
 	buf_free(&connection->last_response);
-	buf_free(&connection->traced_transactions);
-	buf_free(&connection->traced_events);
+	free_traced(connection->traced);
 	arena_reset(&connection->arena);
 }
 

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/block.h"
 #include "connection/transaction.h"
 #include "connection_rows.h"
 #include "trace_transaction.h"
@@ -321,13 +322,24 @@ static uint64_t since_connect(const struct connection *connection, uint64_t now_
 	return now_ms > connection->start_ms ? now_ms - connection->start_ms : 0;
 }
 
+static struct traced *traced(struct connection *connection)
+{
+	if (connection->traced == NULL) {
+		connection->traced = block_take(sizeof(*connection->traced));
+		buf_init(&connection->traced->transactions, CONNECTION_TRACE_MAX);
+		buf_init(&connection->traced->events, CONNECTION_TRACE_MAX);
+	}
+	return connection->traced;
+}
+
 void trace_event(struct connection *connection, enum policy_stage stage, const char *check,
 	const char *verdict, struct str reply, uint64_t now_ms)
 {
-	struct buf *list = &connection->traced_events;
+	if (!connection->is_traced)
+		return;
+	struct buf *list = &traced(connection)->events;
 	size_t mark = buf_used(list);
-
-	if (!connection->is_traced || is_cut(list))
+	if (is_cut(list))
 		return;
 	struct json json = begin_element(list);
 	json_object_begin(&json);
@@ -342,10 +354,11 @@ void trace_event(struct connection *connection, enum policy_stage stage, const c
 
 void trace_transaction(struct connection *connection)
 {
-	struct buf *list = &connection->traced_transactions;
+	if (!connection->is_traced)
+		return;
+	struct buf *list = &traced(connection)->transactions;
 	size_t mark = buf_used(list);
-
-	if (!connection->is_traced || is_cut(list))
+	if (is_cut(list))
 		return;
 	struct json json = begin_element(list);
 	trace_transaction_write(&json, connection->transaction);
@@ -382,8 +395,10 @@ static void write_line(struct json *json, const struct connection *connection,
 
 static void write_whole(struct json *json, const struct connection *connection)
 {
-	write_line(json, connection, buf_view(&connection->traced_transactions),
-		buf_view(&connection->traced_events));
+	const struct traced *traced = connection->traced;
+
+	write_line(json, connection, traced ? buf_view(&traced->transactions) : STR(""),
+		traced ? buf_view(&traced->events) : STR(""));
 }
 
 static void write_without_lists(struct json *json, const struct connection *connection)

@@ -167,7 +167,8 @@ static void test_tls_of_our_own(void **state)
 
 	fixture->connection.tls = &tls;
 	assert_json(print(fixture, 0), "tls",
-		"{\"offloaded\":false,\"version\":\"TLSv1.3\",\"cipher\":\"TLS_AES_256_GCM_SHA384\","
+		"{\"offloaded\":false,\"version\":\"TLSv1.3\",\"cipher\":\"TLS_AES_256_GCM_"
+		"SHA384\","
 		"\"sni\":\"mx.example.net\",\"client_certificate\":true,\"client_verified\":true,"
 		"\"client_subject\":\"CN=pc \\\"7\\\"\",\"client_fingerprint\":\"00ff\"}");
 	fixture->connection.tls = NULL;
@@ -260,8 +261,7 @@ static void test_untraced_connections_keep_nothing(void **state)
 	trace_event(connection, POLICY_CONNECT, "limits", "next", STR(""), 1001);
 	transaction_begin(connection, 4096, 1000);
 	transaction_end(connection, OUTCOME_ACCEPTED, BY_BACKEND, STR("250 Ok"), 1100);
-	assert_null(connection->traced_events.data);
-	assert_null(connection->traced_transactions.data);
+	assert_null(connection->traced);
 }
 
 static void test_hostile_bytes_everywhere(void **state)
@@ -386,8 +386,9 @@ static void test_every_fill_level(void **state)
 {
 	static char text[CONNECTION_TRACE_MAX];
 	struct fixture *fixture = *state;
-	struct buf *list = &fixture->connection.traced_events;
 
+	trace_event(&fixture->connection, POLICY_RCPT, "c", "next", STR(""), 1000);
+	struct buf *list = &fixture->connection.traced->events;
 	memset(text, ' ', sizeof(text));
 	for (size_t room = 0; room < 200; room++) {
 		buf_truncate(list, 0);
@@ -411,7 +412,7 @@ static void test_every_room_for_the_line(void **state)
 
 	trace_event(connection, POLICY_RCPT, "relay", "reject", STR("554 5.7.1 No"), 1200);
 	size_t whole = print(fixture, 0).n + 1;
-	without_lists = whole - buf_used(&connection->traced_events) + 2 * strlen(CUT);
+	without_lists = whole - buf_used(&connection->traced->events) + 2 * strlen(CUT);
 	for (size_t room = 0; room <= whole; room++) {
 		struct buf out;
 

@@ -689,12 +689,12 @@ static void test_results_and_events(void **state)
 	start(stage);
 	assert_true(has(stage, "pass", "RCPT"));
 	assert_true(has(stage, "msg", "odd"));
-	assert_int_equal(buf_used(&stage->connection.traced_events), 0);
+	assert_null(stage->connection.traced);
 
 	third->verdict = verdict_hangup(REPLY_TOO_MANY_CONNECTIONS);
 	start(stage);
 	assert_true(has(stage, "fail", "RCPT hangup"));
-	const struct buf *events = &stage->connection.traced_events;
+	const struct buf *events = &stage->connection.traced->events;
 	assert_true(holds(events, "\"check\":\"actor\""));
 	assert_true(holds(events, "\"verdict\":\"hangup\""));
 	assert_true(holds(events, "421 4.7.0 mx.example.net Error: too many connections from "
