@@ -158,6 +158,13 @@ struct smtp_server_port {
 	uint64_t (*now_ms)(void *ctx);
 };
 
+/* Of AUTH; failures are counted for the whole connection. */
+struct smtp_auth {
+	uint64_t failures;
+	struct str mechanism, initial; /* views, between check and apply */
+	char word[32];                 /* the mechanism of the exchange, in capitals */
+};
+
 /* A refusal of an early stage that is given at RCPT. */
 struct smtp_held {
 	bool is_set;
@@ -190,16 +197,14 @@ struct smtp_server {
 	bool auth_is_lost;     /* what AUTH was worth is gone: the next MAIL ends the session */
 	bool auth_is_over;     /* an AUTH was not successful, and no other verb came since */
 	bool in_auth;          /* an exchange is under way: lines are responses */
-	uint64_t auth_failures;
-	struct str auth_mechanism, auth_initial; /* views, between check and apply */
-	char auth_word[32];                      /* the mechanism of the exchange, in capitals */
-	bool normalises; /* bare line ends become CR LF instead of a refusal */
-	int lost_code;   /* of the backend's refusal while the body streamed */
+	bool normalises;       /* bare line ends become CR LF instead of a refusal */
+	int lost_code;         /* of the backend's refusal while the body streamed */
 	enum outcome_by lost_by;
 	size_t skipped;
 	uint64_t unknown_commands, idle_commands, rcpt_commands;
 	struct smtp_offer offer;
-	struct smtp_held held[POLICY_MAIL + 1];
+	struct smtp_auth *auth;    /* in the connection's arena, from the first AUTH on */
+	struct smtp_held *held;    /* likewise, from the first on: one for each stage up to MAIL */
 	struct hello hello_before; /* while a new one is under question */
 	struct dot *dot;           /* in the transaction's arena, from DATA on */
 	int refusal_code;          /* last refusal of this transaction, 0: none */

@@ -107,7 +107,7 @@ static void log_failure(struct session *session, enum auth_result result)
 	LOG(AUTH_FAILED, log_text("uuid", session->connection.uuid),
 		log_str("listener", session->connection.listener),
 		log_text("client", ipaddr_print(&session->connection.remote.address.ip, ip)),
-		log_text("mechanism", session->server.auth_word), log_text("user", user),
+		log_text("mechanism", session->server.auth->word), log_text("user", user),
 		log_text("result", result_word(result)));
 }
 

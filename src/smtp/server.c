@@ -315,20 +315,26 @@ static void stage_refused(struct smtp_server *server, enum reply_id reply, struc
 /* Keeps a refusal of an early stage for RCPT, so that the log has sender and recipient. */
 static bool hold(struct smtp_server *server, struct verdict verdict)
 {
+	struct arena *arena = &server->connection->arena;
+
 	if (server->stage > POLICY_MAIL)
+		return false;
+	if (server->held == NULL)
+		server->held = arena_alloc(arena, (POLICY_MAIL + 1) * sizeof(*server->held));
+	if (server->held == NULL)
 		return false;
 	struct smtp_held *held = &server->held[server->stage];
 	held->is_set = true;
 	held->reply = verdict.reply;
 	held->check = server->deciding_check;
-	arena_str(&server->connection->arena, verdict.detail, &held->detail);
+	arena_str(arena, verdict.detail, &held->detail);
 	return true;
 }
 
-static void forget_held(struct smtp_server *server)
+void server_forget_held(struct smtp_server *server, enum policy_stage stage)
 {
-	if (server->stage <= POLICY_MAIL)
-		server->held[server->stage].is_set = false;
+	if (server->held != NULL && stage <= POLICY_MAIL)
+		server->held[stage].is_set = false;
 }
 
 static void hang_up(struct smtp_server *server, struct verdict verdict)
@@ -349,7 +355,7 @@ void smtp_server_verdict(struct smtp_server *server, struct verdict verdict, boo
 	switch (verdict.kind) {
 	case VERDICT_NEXT:
 	case VERDICT_ALLOW:
-		forget_held(server);
+		server_forget_held(server, server->stage);
 		stage_allowed(server);
 		break;
 	case VERDICT_DEFER:

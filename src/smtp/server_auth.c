@@ -105,23 +105,27 @@ struct verb_check auth_check(struct smtp_server *server, struct str argument)
 	struct str rest = argument;
 	struct str mechanism = str_cut(&rest, ' ');
 
-	if (mechanism.n == 0 || mechanism.n >= sizeof(server->auth_word))
+	if (mechanism.n == 0 || mechanism.n >= sizeof(server->auth->word))
 		return verb_wrong(REPLY_AUTH_SYNTAX, STR(""));
 	if (server->connection->auth != NULL)
 		return verb_wrong(REPLY_AUTH_ALREADY, STR(""));
+	if (server->auth == NULL)
+		server->auth = arena_alloc(&server->connection->arena, sizeof(*server->auth));
+	if (server->auth == NULL)
+		return verb_wrong(REPLY_AUTH_UNAVAILABLE, STR(""));
 	/* Views of the input: `apply` follows at once, as AUTH has no stage of its own. */
-	server->auth_mechanism = mechanism;
-	server->auth_initial = rest;
+	server->auth->mechanism = mechanism;
+	server->auth->initial = rest;
 	return verb_fine();
 }
 
-static void keep_mechanism(struct smtp_server *server, struct str mechanism)
+static void keep_mechanism(struct smtp_auth *auth)
 {
-	size_t n = str_copy_to(mechanism, server->auth_word, sizeof(server->auth_word));
+	size_t n = str_copy_to(auth->mechanism, auth->word, sizeof(auth->word));
 
 	for (size_t i = 0; i < n; i++)
-		if (server->auth_word[i] >= 'a' && server->auth_word[i] <= 'z')
-			server->auth_word[i] -= 'a' - 'A';
+		if (auth->word[i] >= 'a' && auth->word[i] <= 'z')
+			auth->word[i] -= 'a' - 'A';
 }
 
 static void begin(struct smtp_server *server, const struct str *initial)
@@ -132,9 +136,9 @@ static void begin(struct smtp_server *server, const struct str *initial)
 		[SMTP_AUTH_NOT_HERE] = REPLY_NOT_IMPLEMENTED,
 		[SMTP_AUTH_NOT_AVAILABLE] = REPLY_AUTH_UNAVAILABLE,
 	};
-	keep_mechanism(server, server->auth_mechanism);
+	keep_mechanism(server->auth);
 	enum smtp_auth_start start =
-		server->port->auth_begin(server->ctx, server->auth_mechanism, initial);
+		server->port->auth_begin(server->ctx, server->auth->mechanism, initial);
 
 	if (start == SMTP_AUTH_STARTED) {
 		server->in_auth = true;
@@ -162,14 +166,14 @@ void auth_apply(struct smtp_server *server)
 	char secret[AUTH_LINE_MAX];
 	struct str initial;
 
-	if (server->auth_initial.n == 0)
+	if (server->auth->initial.n == 0)
 		begin(server, NULL);
-	else if (decode(server->auth_initial, secret, &initial))
+	else if (decode(server->auth->initial, secret, &initial))
 		begin(server, &initial);
 	else
 		server_protocol_error(server, REPLY_AUTH_MALFORMED, STR(""));
 	wipe(secret, sizeof(secret));
-	server->auth_mechanism = server->auth_initial = STR("");
+	server->auth->mechanism = server->auth->initial = STR("");
 }
 
 /* ---- The exchange ----------------------------------------------------------------------------- */
@@ -231,7 +235,7 @@ static void succeeded(struct smtp_server *server, struct str user)
 	struct auth_info *auth = arena_alloc(&connection->arena, sizeof(*auth));
 
 	if (auth == NULL || !arena_str(&connection->arena, user, &auth->user) ||
-		!arena_str(&connection->arena, str_from(server->auth_word), &auth->mechanism)) {
+		!arena_str(&connection->arena, str_from(server->auth->word), &auth->mechanism)) {
 		server_reply(server, REPLY_AUTH_UNAVAILABLE, STR(""));
 		return;
 	}
@@ -245,7 +249,7 @@ static void failed(struct smtp_server *server, enum reply_id reply)
 {
 	server_reply(server, reply, STR(""));
 	server->port->refused(server->ctx, POLICY_HELLO, server_last_line(server));
-	if (++server->auth_failures >= server->settings->limits.auth_failures)
+	if (++server->auth->failures >= server->settings->limits.auth_failures)
 		server_close_with(server, REPLY_AUTH_TOO_OFTEN, ENDING_AUTH_FAILURES);
 }
 

@@ -59,6 +59,8 @@ void server_refuse(struct smtp_server *server, enum policy_stage stage, enum rep
 	struct str detail);
 void server_refuse_as(
 	struct smtp_server *server, enum policy_stage stage, const struct smtp_answer *answer);
+/* The refusal of an early stage that was kept for RCPT is no longer to be given. */
+void server_forget_held(struct smtp_server *server, enum policy_stage stage);
 /* What stands in last_response, without the line end of its last line. */
 struct str server_last_line(const struct smtp_server *server);
 struct str server_without_line_end(struct str line);

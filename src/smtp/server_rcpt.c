@@ -55,7 +55,7 @@ struct verb_check rcpt_check(struct smtp_server *server, struct str argument)
 /* The refusal of an earlier stage that was kept for now, or NULL. */
 static const struct smtp_held *held(const struct smtp_server *server)
 {
-	for (size_t stage = 0; stage <= POLICY_MAIL; stage++)
+	for (size_t stage = 0; server->held != NULL && stage <= POLICY_MAIL; stage++)
 		if (server->held[stage].is_set)
 			return &server->held[stage];
 	return NULL;

@@ -40,7 +40,7 @@ void smtp_server_tls_started(struct smtp_server *server, struct tls_info *tls)
 	ASSERT(server->waiting == SMTP_WAITING_TLS);
 	connection_reset(connection, CONNECTION_RESET_TLS);
 	connection->tls = tls;
-	server->held[POLICY_HELLO].is_set = false;
+	server_forget_held(server, POLICY_HELLO);
 	server->offer = (struct smtp_offer){ 0 };
 	server_move(server, SMTP_STATE_GREETED);
 	server_wait(server, SMTP_WAITING_NOTHING);
