@@ -18,8 +18,7 @@ void session_log_reject(const struct connection *connection, enum policy_stage s
 void session_log_transaction(const struct connection *connection, uint64_t now_ms);
 /* Once, at the end: the summary, of a client or of a restricted session, and the trace line. */
 void session_log_connection(const struct edge *edge, const struct connection *connection,
-	const struct endpoint *peer, enum ending ending, enum policy_stage stage, uint64_t bytes_in,
-	uint64_t now_ms);
+	enum ending ending, enum policy_stage stage, uint64_t bytes_in, uint64_t now_ms);
 /* The trace line alone: of a connection that the intake refused, too. */
 void session_trace(const struct edge *edge, const struct connection *connection, enum ending ending,
 	uint64_t now_ms);

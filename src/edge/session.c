@@ -19,6 +19,7 @@
 /* Connections beyond limits.connections: in the intake, to be told 421, or health checks. */
 #define INTAKE_FACTOR 2
 #define INTAKE_RESERVE 64
+#define NEVER UINT64_MAX
 
 uint64_t session_now_ms(void *ctx)
 {
@@ -38,13 +39,22 @@ static void drop_policy(struct session *session)
 	session->policy = NULL;
 }
 
+static void drop_opening(struct session *session)
+{
+	if (session->opening == NULL)
+		return;
+	task_cancel(&session->opening->start, session->edge->loop);
+	block_give(session->opening, sizeof(*session->opening));
+	session->opening = NULL;
+}
+
 static void free_session(void *object)
 {
 	struct session *session = object;
 
 	timer_stop(&session->deadline);
-	timer_stop(&session->session_deadline);
 	drop_policy(session);
+	drop_opening(session);
 	session_auth_free(session);
 	connection_free(&session->connection);
 	block_give(session, sizeof(*session));
@@ -86,6 +96,7 @@ void session_over(struct session *session)
 	struct edge *edge = session->edge;
 	bool had_dialogue = session->server.connection != NULL;
 	bool was_client = had_dialogue || session->phase == PHASE_HANDSHAKE;
+	bool was_refused = session->opening != NULL && session->opening->was_refused;
 
 	if (session->phase == PHASE_OVER)
 		return;
@@ -93,18 +104,19 @@ void session_over(struct session *session)
 	end_look_up(session);
 	if (was_client) {
 		find_local_name(session);
-		session_log_connection(edge, &session->connection, &session->peer, session->ending,
+		session_log_connection(edge, &session->connection, session->ending,
 			session->server.stage, session->stream.bytes_read, session_now_ms(session));
 		if (had_dialogue)
 			smtp_server_free(&session->server);
-	} else if (session->was_refused && edge->trace_fd >= 0) {
+	} else if (was_refused && edge->trace_fd >= 0) {
 		session_trace(edge, &session->connection, session->ending, session_now_ms(session));
 	}
 	forward_release(&session->forward);
 	session_tls_over(session);
 	session_auth_over(session);
 	uncount(session);
-	task_cancel(&session->start_task, edge->loop);
+	if (session->opening != NULL)
+		task_cancel(&session->opening->start, edge->loop);
 	stream_close(&session->stream, false);
 	LIST_REMOVE(session, link);
 	edge->session_count--;
@@ -119,7 +131,7 @@ static void linger(struct session *session)
 	forward_release(&session->forward);
 	uncount(session);
 	stream_finish(&session->stream);
-	timer_set(&session->deadline, session->edge->timeouts->linger);
+	session_set_deadline(session, session->edge->timeouts->linger);
 	stream_read_start(&session->stream);
 }
 
@@ -337,10 +349,7 @@ static void on_arm(void *ctx, uint64_t ms)
 
 	if (session->is_shaking_hands)
 		return; /* the dialogue waits; the deadline is that of the handshake */
-	if (ms > 0)
-		timer_set(&session->deadline, ms);
-	else
-		timer_clear(&session->deadline);
+	session_set_deadline(session, ms);
 }
 
 /*
@@ -603,7 +612,8 @@ static void on_start(void *ctx)
 {
 	struct session *session = ctx;
 
-	timer_set(&session->session_deadline, session->edge->timeouts->session);
+	session->session_due_ms = session_now_ms(session) + session->edge->timeouts->session;
+	drop_opening(session);
 	introduce(session);
 	if (session->listener->settings->tls.mode == TLS_MODE_IMPLICIT)
 		session_start_implicit_tls(session);
@@ -615,12 +625,13 @@ void session_start_dialogue(struct session *session)
 {
 	struct edge *edge = session->edge;
 
-	timer_clear(&session->deadline);
 	smtp_server_init(
 		&session->server, &edge->smtp, &server_port, session, &session->connection);
 	session->server.normalises = normalises(session);
 	session->server.requires_auth = session->listener->settings->auth.required;
 	session->phase = PHASE_DIALOGUE;
+	timer_clear(&session->deadline);
+	session_set_deadline(session, 0);
 	/* A health check that fails under load would take the whole program out of the balancer. */
 	if (session->is_counted && edge->client_count > edge->limits->connections)
 		smtp_server_stop(&session->server, REPLY_BUSY, ENDING_BUSY);
@@ -635,7 +646,7 @@ void session_start_dialogue(struct session *session)
 static void start_later(struct session *session)
 {
 	stream_read_stop(&session->stream);
-	task_defer(&session->start_task, session->edge->loop);
+	task_defer(&session->opening->start, session->edge->loop);
 }
 
 /* ---- The intake ------------------------------------------------------------------------------- */
@@ -643,26 +654,27 @@ static void start_later(struct session *session)
 static void say_why(struct session *session, struct str bytes)
 {
 	const char tls_handshake = 0x16;
-	enum reply_id reply = session->intake.ending == ENDING_PROXY_UNTRUSTED
-				      ? REPLY_PROXY_UNTRUSTED
-				      : REPLY_PROXY_MISSING;
+	const struct intake *intake = &session->opening->intake;
+	enum reply_id reply = intake->ending == ENDING_PROXY_UNTRUSTED ? REPLY_PROXY_UNTRUSTED
+								       : REPLY_PROXY_MISSING;
 
 	if (bytes.n > 0 && bytes.p[0] == tls_handshake)
 		return;
 	struct buf *out = &session->connection.last_response;
-	reply_print(reply, &session->connection, session->edge->hostname,
-		str_from(session->intake.text), out);
+	reply_print(
+		reply, &session->connection, session->edge->hostname, str_from(intake->text), out);
 	stream_write(&session->stream, buf_view(out));
 }
 
 static void refuse_peer(struct session *session, struct str bytes)
 {
-	bool is_mere_check = session->intake.ending == ENDING_PROXY_CLOSED && bytes.n == 0;
+	struct session_opening *opening = session->opening;
+	bool is_mere_check = opening->intake.ending == ENDING_PROXY_CLOSED && bytes.n == 0;
 
-	session->ending = session->intake.ending;
-	session->was_refused = !is_mere_check;
-	if (session->was_refused)
-		session_log_refused(&session->intake, &session->peer, bytes);
+	session->ending = opening->intake.ending;
+	opening->was_refused = !is_mere_check;
+	if (opening->was_refused)
+		session_log_refused(&opening->intake, &opening->peer, bytes);
 	if (session->ending == ENDING_PROXY_CLOSED) {
 		session_over(session);
 		return;
@@ -674,9 +686,10 @@ static void refuse_peer(struct session *session, struct str bytes)
 static void intake_decided(struct session *session, enum intake_decision decision, struct str bytes)
 {
 	struct connection *connection = &session->connection;
-	const struct proxy_header *header = session->intake.header;
+	const struct session_opening *opening = session->opening;
+	const struct proxy_header *header = opening->intake.header;
 
-	connection->proxy.allowed = session->intake.is_trusted;
+	connection->proxy.allowed = opening->intake.is_trusted;
 	switch (decision) {
 	case INTAKE_WAIT:
 		return;
@@ -691,55 +704,58 @@ static void intake_decided(struct session *session, enum intake_decision decisio
 		break;
 	}
 	if (header != NULL)
-		connection_set_proxy(connection, header, &session->peer, &session->local);
+		connection_set_proxy(connection, header, &opening->peer, &opening->local);
 	if (connection->is_restricted) {
-		connection_set_remote(connection, &session->peer);
-		connection_set_local(connection, &session->local);
+		connection_set_remote(connection, &opening->peer);
+		connection_set_local(connection, &opening->local);
 	}
 	start_later(session);
 }
 
 static size_t intake_input(struct session *session, struct str bytes)
 {
+	struct intake *intake = &session->opening->intake;
 	struct proxy_header header;
 
-	intake_decided(session, intake_feed(&session->intake, bytes, &header), bytes);
-	session->intake.header = NULL; /* its memory ends here */
+	intake_decided(session, intake_feed(intake, bytes, &header), bytes);
+	intake->header = NULL; /* its memory ends here */
 	if (session->phase != PHASE_INTAKE)
 		return bytes.n;
-	return session->intake.taken;
+	return intake->taken;
 }
 
 static void intake_expired(struct session *session)
 {
 	uint64_t whole = session->edge->timeouts->proxy;
-	uint64_t silence = intake_silence_ms(&session->intake, session->edge->timeouts);
+	struct session_opening *opening = session->opening;
+	uint64_t silence = intake_silence_ms(&opening->intake, session->edge->timeouts);
 	bool is_silent = stream_kept(&session->stream).n == 0;
 
-	if (silence > 0 && silence < whole && !session->was_silent && !is_silent) {
-		session->was_silent =
-			true; /* it speaks: the rest is due in what is left of the time */
-		timer_set(&session->deadline, whole - silence);
+	if (silence > 0 && silence < whole && !opening->was_silent && !is_silent) {
+		/* It speaks: the rest is due in what is left of the time. */
+		opening->was_silent = true;
+		session_set_deadline(session, whole - silence);
 		return;
 	}
 	intake_decided(session,
-		silence > 0 && is_silent ? intake_silence(&session->intake)
-					 : intake_timeout(&session->intake),
+		silence > 0 && is_silent ? intake_silence(&opening->intake)
+					 : intake_timeout(&opening->intake),
 		stream_kept(&session->stream));
 }
 
 static void begin_intake(struct session *session)
 {
 	const struct timeouts_settings *timeouts = session->edge->timeouts;
+	struct session_opening *opening = session->opening;
 	enum intake_decision decision =
-		intake_begin(&session->intake, session->listener->settings, &session->peer.ip);
+		intake_begin(&opening->intake, session->listener->settings, &opening->peer.ip);
 
 	if (decision != INTAKE_WAIT) {
 		intake_decided(session, decision, STR(""));
 		return;
 	}
-	uint64_t silence = intake_silence_ms(&session->intake, timeouts);
-	timer_set(&session->deadline, silence > 0 ? silence : timeouts->proxy);
+	uint64_t silence = intake_silence_ms(&opening->intake, timeouts);
+	session_set_deadline(session, silence > 0 ? silence : timeouts->proxy);
 	stream_read_start(&session->stream);
 }
 
@@ -751,10 +767,11 @@ static void hint_at_header(struct session *session, struct str bytes)
 	char ip[IPADDR_TEXT_MAX];
 
 	session->hint_given = true;
+	/* Without a header, whoever is the client is the peer. */
 	if (session->connection.proxy.has_header || bytes.n < 5 || !proxy_looks_like_header(bytes))
 		return;
 	LOG(PROXY_HINT, log_str("listener", session->listener->settings->name),
-		log_text("peer", ipaddr_print(&session->peer.ip, ip)),
+		log_text("peer", ipaddr_print(&session->connection.remote.address.ip, ip)),
 		log_text("detail",
 			session->listener->settings->proxy == PROXY_MODE_OFF
 				? "enable proxy on this listener if the peer is your balancer"
@@ -789,7 +806,7 @@ static void on_eof(void *ctx)
 	struct str kept = stream_kept(&session->stream);
 
 	if (session->phase == PHASE_INTAKE)
-		intake_decided(session, intake_eof(&session->intake, kept.n > 0), kept);
+		intake_decided(session, intake_eof(&session->opening->intake, kept.n > 0), kept);
 	else if (session->phase == PHASE_DIALOGUE)
 		smtp_server_eof(&session->server, false);
 	else
@@ -836,11 +853,57 @@ static const struct stream_events stream_events = {
 
 /* ---- Deadlines -------------------------------------------------------------------------------- */
 
+static uint64_t next_deadline(const struct session *session)
+{
+	bool is_first =
+		session->phase == PHASE_DIALOGUE && session->session_due_ms < session->due_ms;
+
+	return is_first ? session->session_due_ms : session->due_ms;
+}
+
+static void watch_deadlines(struct session *session, uint64_t now)
+{
+	uint64_t due = next_deadline(session);
+
+	if (due == NEVER)
+		timer_clear(&session->deadline);
+	else
+		timer_set(&session->deadline, due > now ? due - now : 0);
+}
+
+/* A deadline that goes away leaves the timer as it is: mostly another one follows before that. */
+void session_set_deadline(struct session *session, uint64_t ms)
+{
+	uint64_t now = session_now_ms(session);
+
+	session->due_ms = ms > 0 ? now + ms : NEVER;
+	if (ms > 0 || session->deadline.due_ms == 0)
+		watch_deadlines(session, now);
+}
+
+static bool is_session_due(const struct session *session, uint64_t now)
+{
+	return session->phase == PHASE_DIALOGUE && session->session_due_ms <= now;
+}
+
+static void end_session(struct session *session, uint64_t now)
+{
+	session->session_due_ms = now + FINAL_PATIENCE_MS;
+	smtp_server_stop(&session->server, REPLY_SESSION_TOO_LONG, ENDING_SESSION_TIMEOUT);
+	if (session->phase == PHASE_DIALOGUE)
+		session_set_deadline(session, 0);
+}
+
 static void on_deadline(void *ctx)
 {
 	struct session *session = ctx;
+	uint64_t now = session_now_ms(session);
 
-	if (session->is_shaking_hands)
+	if (is_session_due(session, now))
+		end_session(session, now);
+	else if (session->due_ms > now)
+		watch_deadlines(session, now);
+	else if (session->is_shaking_hands)
 		session_tls_timeout(session);
 	else if (session->phase == PHASE_INTAKE)
 		intake_expired(session);
@@ -852,38 +915,27 @@ static void on_deadline(void *ctx)
 		session_over(session);
 }
 
-static void on_session_deadline(void *ctx)
-{
-	struct session *session = ctx;
-
-	if (session->phase != PHASE_DIALOGUE)
-		return;
-	smtp_server_stop(&session->server, REPLY_SESSION_TOO_LONG, ENDING_SESSION_TIMEOUT);
-	if (session->phase == PHASE_DIALOGUE)
-		timer_set(&session->session_deadline, FINAL_PATIENCE_MS);
-}
-
 /* ---- The interface ---------------------------------------------------------------------------- */
 
-static void init_timers(struct session *session)
+static void make_opening(
+	struct session *session, const struct endpoint *peer, const struct endpoint *local)
 {
-	struct loop *loop = session->edge->loop;
-
-	timer_init(&session->deadline, loop, on_deadline, session);
-	timer_init(&session->session_deadline, loop, on_session_deadline, session);
-	session_auth_init(session);
-	task_init(&session->start_task, on_start, session);
+	session->opening = block_take_zeroed(sizeof(*session->opening));
+	session->opening->peer = *peer;
+	session->opening->local = *local;
+	task_init(&session->opening->start, on_start, session);
 }
 
-static void init_connection(struct session *session)
+static void init_connection(
+	struct session *session, const struct endpoint *peer, const struct endpoint *local)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	connection_init(&session->connection, &now, session_now_ms(session));
 	session->connection.listener = session->listener->settings->name;
-	connection_set_remote(&session->connection, &session->peer);
-	connection_set_local(&session->connection, &session->local);
+	connection_set_remote(&session->connection, peer);
+	connection_set_local(&session->connection, local);
 }
 
 void session_new(struct edge_listener *listener, int fd, const struct endpoint *peer,
@@ -894,14 +946,14 @@ void session_new(struct edge_listener *listener, int fd, const struct endpoint *
 
 	session->edge = edge;
 	session->listener = listener;
-	session->peer = *peer;
-	session->local = *local;
 	stream_init(
 		&session->stream, edge->loop, fd, STREAM_IN_MAX, OUT_MAX, &stream_events, session);
 	if (listener->auth != NULL)
 		stream_set_secret(&session->stream);
-	init_timers(session);
-	init_connection(session);
+	timer_init(&session->deadline, edge->loop, on_deadline, session);
+	session_auth_init(session);
+	make_opening(session, peer, local);
+	init_connection(session, peer, local);
 	LIST_INSERT_HEAD(&edge->sessions, session, link);
 	edge->session_count++;
 	if (edge->session_count > INTAKE_FACTOR * edge->limits->connections + INTAKE_RESERVE) {

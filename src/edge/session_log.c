@@ -124,14 +124,13 @@ void session_log_transaction(const struct connection *connection, uint64_t now_m
 		log_int("ms", (int64_t)(now_ms - transaction->start_ms)));
 }
 
-static void log_checker(const struct connection *connection, const struct endpoint *peer,
-	enum ending ending, uint64_t now_ms)
+static void log_checker(const struct connection *connection, enum ending ending, uint64_t now_ms)
 {
 	const struct proxy_info *proxy = &connection->proxy;
 	char text[IPADDR_TEXT_MAX];
 
 	LOG(CHECKER, log_text("uuid", connection->uuid), log_str("listener", connection->listener),
-		log_text("peer", ipaddr_print(&peer->ip, text)),
+		log_text("peer", ipaddr_print(&connection->remote.address.ip, text)),
 		log_text("proxy_command", !proxy->has_header                      ? NULL
 					  : proxy->command == PROXY_COMMAND_LOCAL ? "LOCAL"
 										  : "PROXY"),
@@ -187,11 +186,10 @@ void session_trace(const struct edge *edge, const struct connection *connection,
 }
 
 void session_log_connection(const struct edge *edge, const struct connection *connection,
-	const struct endpoint *peer, enum ending ending, enum policy_stage stage, uint64_t bytes_in,
-	uint64_t now_ms)
+	enum ending ending, enum policy_stage stage, uint64_t bytes_in, uint64_t now_ms)
 {
 	if (connection->is_restricted)
-		log_checker(connection, peer, ending, now_ms);
+		log_checker(connection, ending, now_ms);
 	else
 		log_client(connection, ending, stage, bytes_in, now_ms);
 	if (connection->is_traced)

@@ -38,32 +38,38 @@ struct session_policy {
 	struct timer timer; /* of the check that waits */
 };
 
+/* Until the dialogue begins, or the handshake before it. */
+struct session_opening {
+	struct endpoint peer, local; /* the socket's ends */
+	struct intake intake;
+	struct task start;
+	bool was_silent;  /* the wait for the first byte is over */
+	bool was_refused; /* by the intake */
+};
+
 struct session {
 	LIST_ENTRY(session) link;
 	struct edge *edge;
 	struct edge_listener *listener;
 	enum session_phase phase;
+	enum ending ending;
 	struct stream stream;
-	struct endpoint peer, local;
-	struct intake intake;
-	struct task start_task;
-	struct timer deadline; /* of the intake, the client's next command, the lingering */
-	struct timer session_deadline;
+	struct session_opening *opening; /* NULL: it is over */
+	struct timer deadline;           /* see session_set_deadline() */
+	uint64_t due_ms;                 /* of what the phase waits for */
+	uint64_t session_due_ms;         /* the end of timeouts.session */
 	struct connection connection;
 	struct smtp_server server;
 	struct session_policy *policy; /* NULL: nothing was asked */
-	bool is_deciding;              /* a check's verdict is being told to the dialogue */
 	struct resolver_question *name_question;
 	struct forward *forward;         /* see session_forward() */
 	struct auth_attempt *auth;       /* NULL: none under way */
 	struct session_auth *auth_state; /* NULL where the listener has no AUTH */
-	enum ending ending;
-	bool is_shaking_hands; /* counted in edge->handshakes */
-	bool is_feeding;       /* the dialogue is being given what the stream holds */
-	bool is_counted;       /* in edge->clients */
-	bool has_received;     /* our Received: field has gone to the backend */
-	bool was_silent;       /* intake: the wait for the first byte is over */
-	bool was_refused;      /* by the intake */
+	bool is_deciding;                /* a check's verdict is being told to the dialogue */
+	bool is_shaking_hands;           /* counted in edge->handshakes */
+	bool is_feeding;                 /* the dialogue is being given what the stream holds */
+	bool is_counted;                 /* in edge->clients */
+	bool has_received;               /* our Received: field has gone to the backend */
 	bool hint_given;
 };
 
@@ -72,6 +78,11 @@ uint64_t session_now_ms(void *ctx);
 void session_over(struct session *session);
 /* Reading goes on exactly while the dialogue wants to hear the client. */
 void session_sync_reading(struct session *session);
+/*
+ * When what the phase waits for is due: the intake, the handshake, the client's next command, the
+ * lingering; 0: never. In the dialogue the end of the session comes first, if it is due before.
+ */
+void session_set_deadline(struct session *session, uint64_t ms);
 /* The dialogue begins: after the intake, and after the handshake where TLS comes first. */
 void session_start_dialogue(struct session *session);
 

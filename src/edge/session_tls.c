@@ -12,7 +12,7 @@ static void begin(struct session *session)
 	session->is_shaking_hands = true;
 	session->edge->handshakes++;
 	clients_add(&session->edge->handshakers, &session->connection.remote.address.ip);
-	timer_set(&session->deadline, session->edge->timeouts->tls_handshake);
+	session_set_deadline(session, session->edge->timeouts->tls_handshake);
 }
 
 static void end(struct session *session)
@@ -22,7 +22,7 @@ static void end(struct session *session)
 	session->is_shaking_hands = false;
 	session->edge->handshakes--;
 	clients_remove(&session->edge->handshakers, &session->connection.remote.address.ip);
-	timer_clear(&session->deadline);
+	session_set_deadline(session, 0);
 }
 
 static bool keep(struct connection *connection, struct str text, struct str *kept)
