@@ -262,7 +262,12 @@ void timer_init(struct timer *timer, struct loop *loop, void (*expired)(void *ct
 
 void timer_set(struct timer *timer, uint64_t ms)
 {
-	timer->due_ms = loop_now_ms(timer->loop) + ms;
+	uint64_t due_ms = loop_now_ms(timer->loop) + ms;
+	bool is_later = timer->due_ms != 0 && timer->due_ms <= due_ms;
+
+	timer->due_ms = due_ms;
+	if (is_later)
+		return; /* the watcher comes before, and looks again */
 	if (ev_is_active(&timer->watcher)) {
 		double left_s = ev_timer_remaining(timer->loop->ev, &timer->watcher);
 		if (left_s * 1000.0 <= (double)ms)
