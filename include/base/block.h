@@ -16,7 +16,7 @@
 #include <stddef.h>
 
 #define BLOCK_KEPT_EACH 64
-#define BLOCK_KEPT_BYTES (256 * 1024)
+#define BLOCK_KEPT_BYTES (128 * 1024)
 #define BLOCK_LARGE 16384
 
 /* How many bytes a block for `size` holds: at least as many, of which all may be used. */

@@ -26,7 +26,9 @@ void arena_init(struct arena *arena, size_t max)
 
 static struct arena_block *add_block(struct arena *arena, size_t needed)
 {
-	size_t size = arena->blocks ? 2 * (size_t)arena->blocks->size : FIRST_BLOCK;
+	const struct arena_block *last = arena->blocks;
+	/* The second is as large as the first: a transaction needs a little more than one, mostly. */
+	size_t size = last != NULL && last->next != NULL ? 2 * (size_t)last->size : FIRST_BLOCK;
 
 	if (size > LARGEST_STEP)
 		size = LARGEST_STEP;

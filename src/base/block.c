@@ -9,19 +9,24 @@
 #include "base/xalloc.h"
 
 /*
- * Small sizes are 16 bytes apart, each with the 8 that malloc(3) has left beside its own word. Above
- * them the powers of two, as long as blocks are kept at all; then whole pages.
+ * Small sizes are 16 bytes apart and middle ones, in which most messages fit, 1024, each with the 8
+ * that malloc(3) has left beside its own word. Above them the powers of two, as long as blocks are
+ * kept at all; then whole pages.
  */
 #define STEP 16
 #define ODD 8
 #define SMALL_MAX 4088
 #define SMALL_COUNT ((SMALL_MAX - ODD) / STEP + 1)
-#define POWER_FIRST 8192
+#define MIDDLE_STEP 1024
+#define MIDDLE_MAX 8184
+#define MIDDLE_COUNT ((MIDDLE_MAX - SMALL_MAX) / MIDDLE_STEP)
+#define POWER_BASE (SMALL_COUNT + MIDDLE_COUNT) /* its class */
+#define POWER_FIRST 16384
 #define POWER_LAST 65536
-#define CLASS_COUNT (SMALL_COUNT + 4)
+#define CLASS_COUNT (POWER_BASE + 3)
 #define PAGE 4096
 
-_Static_assert(POWER_FIRST << (CLASS_COUNT - SMALL_COUNT - 1) == POWER_LAST, "a class for each");
+_Static_assert(POWER_FIRST << (CLASS_COUNT - POWER_BASE - 1) == POWER_LAST, "a class for each");
 
 #if defined(__SANITIZE_ADDRESS__)
 #define IS_SANITIZED 1
@@ -44,11 +49,13 @@ static size_t kept_bytes;
 /* CLASS_COUNT: so large that none is kept. */
 static size_t class_of(size_t size)
 {
-	size_t class = SMALL_COUNT;
+	size_t class = POWER_BASE;
 
 	if (size <= SMALL_MAX)
 		return size <= ODD ? 1 : (size - ODD + STEP - 1) / STEP;
-	while (class < CLASS_COUNT && size > (size_t)POWER_FIRST << (class - SMALL_COUNT))
+	if (size <= MIDDLE_MAX)
+		return SMALL_COUNT + (size - SMALL_MAX - 1) / MIDDLE_STEP;
+	while (class < CLASS_COUNT && size > (size_t)POWER_FIRST << (class - POWER_BASE))
 		class ++;
 	return class;
 }
@@ -57,7 +64,9 @@ static size_t size_of(size_t class)
 {
 	if (class < SMALL_COUNT)
 		return class * STEP + ODD;
-	return (size_t)POWER_FIRST << (class - SMALL_COUNT);
+	if (class < POWER_BASE)
+		return SMALL_MAX + (class - SMALL_COUNT + 1) * MIDDLE_STEP;
+	return (size_t)POWER_FIRST << (class - POWER_BASE);
 }
 
 size_t block_size(size_t size)
