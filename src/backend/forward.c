@@ -342,10 +342,20 @@ static void use_server(struct forward *forward, struct server *server)
 	envelope_pump(forward);
 }
 
+static void drop_wait(struct forward *forward)
+{
+	if (forward->wait == NULL)
+		return;
+	backend_wait_cancel(forward->wait);
+	block_give(forward->wait, sizeof(*forward->wait));
+	forward->wait = NULL;
+}
+
 static void waited(void *ctx, bool in_time)
 {
 	struct forward *forward = ctx;
 
+	drop_wait(forward);
 	if (in_time) {
 		forward_try_next_server(forward);
 		return;
@@ -364,9 +374,11 @@ static bool wait_for_room(struct forward *forward)
 		return false;
 	if (ms > forward->answer_by_ms - now)
 		ms = forward->answer_by_ms - now;
-	if (backend_wait(forward->destination, &forward->wait, forward->env->loop, ms,
+	forward->wait = block_take_zeroed(sizeof(*forward->wait));
+	if (backend_wait(forward->destination, forward->wait, forward->env->loop, ms,
 		    &forward->choice, waited, forward))
 		return true;
+	drop_wait(forward);
 	forward->obstacle = REPLY_BACKEND_BUSY;
 	return false;
 }
@@ -591,7 +603,7 @@ void forward_transaction_over(struct forward *forward)
 {
 	bool was_bound = bound_is_used(forward);
 
-	backend_wait_cancel(&forward->wait);
+	drop_wait(forward);
 	if (forward->link != NULL)
 		take_back(forward);
 	forward->destination = NULL;

@@ -7,6 +7,7 @@
  * the transparency dots. With BDAT the client has its 354 before the server has anything.
  */
 #include "base/assert.h"
+#include "base/block.h"
 #include "base/log.h"
 #include "forward_priv.h"
 #include "proto/dot.h"
@@ -222,7 +223,6 @@ void message_init(struct forward *forward)
 {
 	replay_init(&forward->replay, forward->env->replays);
 	buf_init(&forward->chunk, CHUNK_MAX);
-	merge_init(&forward->finals);
 	task_init(&forward->chunk_task, send_gathered, forward);
 	task_init(&forward->open_task, open_message, forward);
 }
@@ -232,13 +232,22 @@ void message_begin(struct forward *forward)
 	replay_begin(&forward->replay, (size_t)forward->destination->settings->replay_buffer);
 }
 
+static void forget_finals(struct forward *forward)
+{
+	if (forward->finals == NULL)
+		return;
+	merge_free(forward->finals);
+	block_give(forward->finals, sizeof(*forward->finals));
+	forward->finals = NULL;
+}
+
 void message_forget(struct forward *forward)
 {
 	forward->message = MESSAGE_NONE;
 	forward->kept_due = 0;
 	replay_begin(&forward->replay, 0);
 	buf_free(&forward->chunk);
-	merge_free(&forward->finals);
+	forget_finals(forward);
 	task_cancel(&forward->chunk_task, forward->env->loop);
 	task_cancel(&forward->open_task, forward->env->loop);
 }
@@ -273,7 +282,7 @@ void message_save(struct forward *forward)
 /* Who has the message and who has not: when they are told apart, and the client cannot be told. */
 static void log_partly_delivered(const struct forward *forward)
 {
-	const struct merge *finals = &forward->finals;
+	const struct merge *finals = forward->finals;
 
 	LOG(PARTLY_DELIVERED, log_text("uuid", forward->connection->transaction->uuid),
 		log_str("backend", forward->destination->settings->name),
@@ -286,7 +295,7 @@ static void log_partly_delivered(const struct forward *forward)
 /* The accepted recipient whose final reply is next; NULL behind the last. */
 static const struct recipient *next_final(const struct forward *forward)
 {
-	return envelope_recipient(forward->connection->transaction, forward->finals.count);
+	return envelope_recipient(forward->connection->transaction, forward->finals->count);
 }
 
 /* Those that have no reply. */
@@ -295,7 +304,7 @@ static void end_finals(struct forward *forward)
 	const struct recipient *recipient = next_final(forward);
 
 	for (; recipient != NULL; recipient = STAILQ_NEXT(recipient, link))
-		merge_add_unknown(&forward->finals, recipient->path.address);
+		merge_add_unknown(forward->finals, recipient->path.address);
 }
 
 void message_unknown(struct forward *forward, const char *why)
@@ -306,7 +315,7 @@ void message_unknown(struct forward *forward, const char *why)
 		log_str("backend", forward->destination->settings->name),
 		log_str("server", forward->connection->transaction->server),
 		log_text("error", why));
-	if (forward->finals.delivered > 0) {
+	if (forward->finals != NULL && forward->finals->delivered > 0) {
 		end_finals(forward);
 		log_partly_delivered(forward);
 	}
@@ -367,7 +376,7 @@ static void finish(struct forward *forward, const struct smtp_answer *answer, bo
 /* A mailbox that is full is no illness of the server's. */
 static void note_finals(const struct forward *forward)
 {
-	const struct merge *finals = &forward->finals;
+	const struct merge *finals = forward->finals;
 	bool is_tempfail = finals->deferred == finals->count;
 
 	if (!finals->server_is_done)
@@ -380,7 +389,7 @@ static void answer_merged(struct forward *forward)
 {
 	static const struct smtp_answer partly = { .own = REPLY_PARTLY_DELIVERED,
 		.by = BY_BACKEND };
-	const struct merge *finals = &forward->finals;
+	const struct merge *finals = forward->finals;
 	struct answer verdict;
 
 	note_finals(forward);
@@ -393,14 +402,23 @@ static void answer_merged(struct forward *forward)
 	}
 }
 
+static void begin_finals(struct forward *forward)
+{
+	if (forward->finals != NULL)
+		return;
+	forward->finals = block_take(sizeof(*forward->finals));
+	merge_init(forward->finals);
+}
+
 /* LMTP: one of the final replies. A server that says 421 goes, perhaps before it has said all. */
 static void merge_final(
 	struct forward *forward, const struct smtp_reply *reply, const struct answer *verdict)
 {
+	begin_finals(forward);
 	const struct recipient *recipient = next_final(forward);
 
 	ASSERT(recipient != NULL);
-	merge_add(&forward->finals, recipient->path.address, reply, verdict);
+	merge_add(forward->finals, recipient->path.address, reply, verdict);
 	if (forward->link->client.final.is_last)
 		answer_merged(forward);
 	else if (verdict->server_is_done)

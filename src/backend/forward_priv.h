@@ -32,7 +32,7 @@ struct forward {
 	struct backend *bound;       /* where the client has authenticated itself; NULL: nowhere */
 	struct link *bound_link; /* the connection on which it did, between transactions there */
 	struct server_choice choice;
-	struct server_wait wait;
+	struct server_wait *wait; /* NULL: does not wait */
 
 	/* What this server has of the transaction. */
 	/* The connection served an earlier transaction, or this client was refused on it time and again: that
@@ -56,7 +56,7 @@ struct forward {
 	struct buf chunk; /* being gathered, for BDAT */
 	bool chunk_at_line_start;
 	struct task chunk_task, open_task;
-	struct merge finals;    /* LMTP: the final replies so far */
+	struct merge *finals;   /* LMTP: the final replies so far; NULL: none */
 	uint64_t answer_by_ms;  /* the client waits no longer, or for no other server */
 	uint64_t final_by_ms;   /* likewise, of its whole message */
 	enum reply_id obstacle; /* why servers could not be used so far; REPLY_COUNT: nothing yet */
