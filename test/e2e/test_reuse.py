@@ -158,7 +158,7 @@ def fill_pool(gatepost, backend, count=5):
 
 def test_kept_connections_that_are_all_dead_cost_one_wait():
     """A firewall had forgotten them: a client waited for each of them in turn, its whole budget in the end."""
-    with Backend() as backend, Edge(backend) as gatepost:
+    with Backend() as backend, Edge(backend, timeouts=HASTY) as gatepost:
         fill_pool(gatepost, backend)
         backend.set_faults(["rset:stall"])
         assert deliver(gatepost) == [250]
