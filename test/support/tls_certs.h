@@ -76,7 +76,7 @@ static inline void cert_free(struct cert *cert)
 
 struct cert_folder {
 	char path[64];
-	char names[64][96]; /* of the files that were written */
+	char names[64][128]; /* of the files that were written */
 	size_t count;
 };
 
@@ -96,7 +96,7 @@ static inline void cert_folder_close(struct cert_folder *folder)
 /* The path of a file in the folder; good until the folder is closed. */
 static inline struct str cert_path(struct cert_folder *folder, const char *name)
 {
-	char path[96];
+	char path[128];
 
 	snprintf(path, sizeof(path), "%s/%s", folder->path, name);
 	for (size_t i = 0; i < folder->count; i++)
@@ -111,7 +111,7 @@ static inline struct str cert_path(struct cert_folder *folder, const char *name)
 static inline struct str cert_write(struct cert_folder *folder, const char *name, struct str text)
 {
 	struct str path = cert_path(folder, name);
-	char fresh[128];
+	char fresh[160];
 
 	snprintf(fresh, sizeof(fresh), "%.*s.new", STR_ARG(path));
 	FILE *file = fopen(fresh, "w");

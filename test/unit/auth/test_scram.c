@@ -364,7 +364,7 @@ static void test_every_bit(void **state)
 		.password = STR("secret"),
 		.nonce = "abcdef" };
 	struct guard guard = guard_make(4096);
-	char changed[1024];
+	char changed[1024] = "";
 	struct str final, signature;
 
 	(void)state;
