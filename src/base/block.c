@@ -22,8 +22,8 @@
 #define MIDDLE_COUNT ((MIDDLE_MAX - SMALL_MAX) / MIDDLE_STEP)
 #define POWER_BASE (SMALL_COUNT + MIDDLE_COUNT) /* its class */
 #define POWER_FIRST 16384
-#define POWER_LAST 65536
-#define CLASS_COUNT (POWER_BASE + 3)
+#define POWER_LAST 131072
+#define CLASS_COUNT (POWER_BASE + 4)
 #define PAGE 4096
 
 _Static_assert(POWER_FIRST << (CLASS_COUNT - POWER_BASE - 1) == POWER_LAST, "a class for each");
@@ -160,7 +160,15 @@ void block_give(void *block, size_t size)
 	classes[class].blocks[classes[class].count++] = block;
 }
 
-/* Pages are moved, not copied. */
+/* Is there one that needs not be asked for? */
+static bool is_kept(size_t size)
+{
+	size_t class = class_of(size);
+
+	return class < CLASS_COUNT && classes[class].count > 0;
+}
+
+/* Pages are moved, not copied; but where a block is kept, copying is cheaper than new pages. */
 static void *remap(void *block, size_t old_whole, size_t whole)
 {
 	void *moved = mremap(block, old_whole, whole, MREMAP_MAYMOVE);
@@ -177,7 +185,7 @@ void *block_resize(void *block, size_t old_size, size_t size)
 
 	if (old_whole == whole)
 		return block;
-	if (block != NULL && is_mapped(old_whole) && is_mapped(whole))
+	if (block != NULL && is_mapped(old_whole) && is_mapped(whole) && !is_kept(size))
 		return remap(block, old_whole, whole);
 	void *other = block_take(size);
 	if (block != NULL)
