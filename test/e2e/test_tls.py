@@ -1178,6 +1178,8 @@ def test_haproxy_without_tls_is_plaintext(backend, users):
 HARMLESS = ("OK", "INFO", "LOW", "DEBUG")
 # What a certificate of a private authority, without OCSP and CAA records, is blamed for.
 OF_THE_CERTIFICATE = re.compile(r"cert|OCSP|DNS_CAA|grade|overall", re.IGNORECASE)
+# What it misses in the openssl beside it: the engine for GOST, a package that not every machine has.
+OF_THE_TOOL = ("engine_problem",)
 
 
 def findings_of(tmp_path, port, *options):
@@ -1192,7 +1194,7 @@ def findings_of(tmp_path, port, *options):
 
 def above_low(findings):
     return [finding for finding in findings.values() if finding["severity"] not in HARMLESS
-            and not OF_THE_CERTIFICATE.search(finding["id"])]
+            and finding["id"] not in OF_THE_TOOL and not OF_THE_CERTIFICATE.search(finding["id"])]
 
 
 def test_testssl(gatepost, tmp_path):
