@@ -160,15 +160,7 @@ void block_give(void *block, size_t size)
 	classes[class].blocks[classes[class].count++] = block;
 }
 
-/* Is there one that needs not be asked for? */
-static bool is_kept(size_t size)
-{
-	size_t class = class_of(size);
-
-	return class < CLASS_COUNT && classes[class].count > 0;
-}
-
-/* Pages are moved, not copied; but where a block is kept, copying is cheaper than new pages. */
+/* Pages are moved, not copied. */
 static void *remap(void *block, size_t old_whole, size_t whole)
 {
 	void *moved = mremap(block, old_whole, whole, MREMAP_MAYMOVE);
@@ -185,7 +177,7 @@ void *block_resize(void *block, size_t old_size, size_t size)
 
 	if (old_whole == whole)
 		return block;
-	if (block != NULL && is_mapped(old_whole) && is_mapped(whole) && !is_kept(size))
+	if (block != NULL && is_mapped(old_whole) && is_mapped(whole))
 		return remap(block, old_whole, whole);
 	void *other = block_take(size);
 	if (block != NULL)
