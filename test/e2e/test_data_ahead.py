@@ -1,21 +1,20 @@
 """DATA that the client has said behind its last recipient goes to a server without CHUNKING in one group
 with it (RFC 2920)."""
 import select
-import socket
 import ssl
-import threading
 import time
 
 import pytest
 from client import Client
 from gatepost import Gatepost
+from threaded import Threaded
 from tls import Authority, TlsSocket
 
 TIMEOUTS = {"backend_command": "5s", "backend_final": "5s", "backend_idle": "60s"}
 BODY = b"Subject: ahead\r\n\r\ntext\r\n"
 
 
-class Server:
+class Server(Threaded):
     """Answers a group when it has come as a whole, up to DATA or up to what ends it; notes what came on each
     connection. `refused`: recipients. `data`: its answer to DATA when no recipient was accepted."""
 
@@ -26,24 +25,7 @@ class Server:
         self.leaves = leaves  # behind the first 354
         self.connections = []
         self.messages = []
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listening.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.listening.shutdown(socket.SHUT_RDWR)
-        self.listening.close()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__()
 
     def serve(self, connection):
         seen = []

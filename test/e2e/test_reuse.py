@@ -1,8 +1,6 @@
 """Connections to servers that serve more than one client, and messages that go by BDAT."""
 import concurrent.futures
 import random
-import socket
-import threading
 import time
 
 import pytest
@@ -10,6 +8,7 @@ from backend import Backend
 from client import Client
 from gatepost import Gatepost
 from patience import tight
+from threaded import Threaded
 
 # For a server that stalls; others have all the time that a busy machine lets them take.
 HASTY = dict.fromkeys(("backend_command", "backend_data", "backend_final"), "1s")
@@ -231,29 +230,12 @@ def test_message_by_bdat_is_the_message_by_data(body):
         assert backend.violations() == []
 
 
-class Chunks:
+class Chunks(Threaded):
     """A server that answers what is said to it, and a chunk as `answer` says: True if it is the last."""
 
     def __init__(self, answer):
         self.answer = answer
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listening.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.listening.shutdown(socket.SHUT_RDWR)
-        self.listening.close()
-
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listening.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+        super().__init__()
 
     def serve(self, connection):
         with connection, connection.makefile("rb") as lines:
