@@ -19,6 +19,7 @@ from pathlib import Path
 
 from patience import PATIENCE, START
 from ports import keep_port, leave_port
+from tail import Records
 
 
 def program():
@@ -58,6 +59,7 @@ class Backend:
             ("--allow-die", allow_die), ("--lmtp", lmtp), ("--auth-required", auth_required))
             if is_set]
         self._directory = None
+        self._records = None
         self._has_port = False
         self._lines = []
         self._arrived = threading.Condition()
@@ -80,6 +82,7 @@ class Backend:
         """Starts it, or starts it again on the port that it had; the record goes on."""
         if not self._directory:
             self._directory = tempfile.TemporaryDirectory(prefix="smtp-backend-")
+            self._records = Records(self.record)
             self._write_faults()
         if not self.path and not self._has_port:
             self.port = keep_port(self.host, self.port)
@@ -150,16 +153,12 @@ class Backend:
 
     def events(self, kind=None):
         """All records in order, or those of one kind."""
-        if not self.record.exists():
-            return []
-        whole = self.record.read_bytes().rpartition(b"\n")[0]
-        events = [json.loads(line) for line in whole.splitlines()]
-        return [event for event in events if kind in (None, event["event"])]
+        return [event for event in self._records.all() if kind in (None, event["event"])]
 
     def messages(self):
         """Committed messages; `body` is bytes, `rcpt_to` the plain list of addresses: in LMTP of
         those to whom it was delivered."""
-        messages = self.events("message")
+        messages = [dict(message) for message in self.events("message")]
         for message in messages:
             message["rcpt_to"] = [rcpt["address"] for rcpt in message["rcpts"]
                                   if rcpt.get("delivered", True)]

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from patience import PATIENCE, START
 from ports import keep_port
+from tail import Records
 
 # For tests that look at memory: AddressSanitizer keeps what is freed, by default up to 256 MB.
 FLAT = {"ASAN_OPTIONS": "quarantine_size_mb=0:thread_local_quarantine_size_kb=0"}
@@ -84,6 +85,7 @@ class Gatepost:
         self._environment = environment or {}
         self._wrapper = list(wrapper)
         self._ports = {}
+        self._records = {}
 
     def _defaults(self, backend, listener, proxy, trusted):
         servers = backend if isinstance(backend, (list, tuple)) else [backend or NOWHERE]
@@ -202,9 +204,7 @@ class Gatepost:
     def log_records(self, event=None, since=0, **fields):
         """Records of the log in order; of one event, and with these fields, if given. `since`:
         how many there were before, of any kind: ports of clients come again after a while."""
-        whole = self.log_text().rpartition("\n")[0]
-        records = [json.loads(line) for line in whole.split("\n") if line][since:]
-        return [record for record in records if event in (None, record["event"])
+        return [record for record in self._read(self.log_file)[since:] if event in (None, record["event"])
                 and all(record.get(name) == value for name, value in fields.items())]
 
     def wait_log(self, event, timeout=PATIENCE, count=1, since=0, **fields):
@@ -215,14 +215,14 @@ class Gatepost:
     def trace(self, count=1, timeout=PATIENCE):
         """Waits until the trace has `count` lines; returns all, parsed, in order."""
         def lines():
-            text = self.trace_file.read_text(errors="surrogateescape") \
-                if self.trace_file.exists() else ""
-            found = [line for line in text.rpartition("\n")[0].split("\n") if line]
+            found = self._read(self.trace_file)
             return found if len(found) >= count else []
         if count == 0:
-            return [json.loads(line) for line in lines()]
-        return [json.loads(line) for line in
-                self._wait(lines, timeout, f"no {count} lines in the trace")]
+            return lines()
+        return self._wait(lines, timeout, f"no {count} lines in the trace")
+
+    def _read(self, path):
+        return self._records.setdefault(path, Records(path)).all()
 
     # ---- The process
 

@@ -8,7 +8,6 @@ other; each has a backend section of its own, so that no server's health tells o
 try_all() does so with the deadlines that each cell needs.
 """
 
-import json
 import os
 import time
 
@@ -17,6 +16,7 @@ from client import Client
 from gatepost import FLAT, Gatepost
 from matrix import EXTENSIONS, OFFERS, STEPS, expected, fault_line, is_reused
 from patience import PATIENCE
+from tail import Tail
 
 # Longer than a busy machine keeps an honest server from answering; and short, where a server that stalls
 # is waited for.
@@ -29,23 +29,6 @@ HEADER = b"Subject: matrix\r\n\r\n"
 PARTS = {True: (HEADER + (b"h" * 98 + b"\r\n") * 400, (b"t" * 98 + b"\r\n") * 600),
          False: (HEADER + b"h" * 200 + b"\r\n", b"tail\r\n" * 3)}
 RECEIVED_MAX = 700
-
-
-class Tail:
-    """The lines of JSON that a file has got since the last look."""
-
-    def __init__(self, path):
-        self.path = path
-        self.offset = 0
-
-    def read(self):
-        if not self.path.exists():
-            return []
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            whole = file.read().rpartition(b"\n")[0]
-        self.offset += len(whole) + bool(whole)
-        return [json.loads(line.decode("utf-8", "surrogateescape")) for line in whole.splitlines()]
 
 
 class Rig:
