@@ -21,7 +21,7 @@ def client(backend):
     session = smtplib.SMTP("127.0.0.1", backend.port, "client.example", timeout=10)
     session.ehlo()
     assert not session.has_extn("auth")
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     session.starttls(context=context)
     session.ehlo()

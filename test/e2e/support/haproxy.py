@@ -166,7 +166,7 @@ class Certificates:
 
 def client_context(certificate=None, alpn=None, newest=None):
     """TLS of a client that believes everything, with a certificate of its own if wanted."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     if certificate:
