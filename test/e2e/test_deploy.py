@@ -49,6 +49,12 @@ def test_ci_runs_what_everybody_runs():
     assert lines[1:] == ['exec "$(dirname "$0")/../test/run"']
 
 
+def heed_signals():
+    """A script cannot trap what was ignored when it began, as it is behind nohup or an "&"."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Quickstart:
     """deploy/quickstart with a build folder and a folder for temporary files of its own."""
 
@@ -60,7 +66,8 @@ class Quickstart:
     def start(self, *options):
         return subprocess.Popen([str(QUICKSTART), *options], stdin=subprocess.DEVNULL,
                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                                env=self.environment, start_new_session=True)
+                                env=self.environment, start_new_session=True,
+                                preexec_fn=heed_signals)
 
     def run(self, *options, timeout=400):
         with self.start(*options) as process:
