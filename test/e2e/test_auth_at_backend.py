@@ -6,6 +6,8 @@ import time
 
 import pytest
 from auth import (auth_login, auth_plain, auth_scram, encode, oauthbearer, plain, shapes, xoauth2)
+from auth_rig import (DELAY_SECONDS, ELSEWHERE, MX, SECRETS, SENDER, WRONG, Gatepost, configured,
+                      latest, listener, offered, session)
 from backend import Backend
 from client import Client, proxy_v1
 from dovecot import Dovecot
@@ -13,8 +15,7 @@ from gatepost import merge
 from patience import wait_until
 from ports import keep_port
 from postfix import Postfix
-from test_auth import (DELAY_SECONDS, ELSEWHERE, MX, SECRETS, SENDER, WRONG, Gatepost, configured,
-                       latest, leftovers, listener, offered, session)
+from processes import leftovers
 from tls import Authority, trusting, wrap
 from tlsbackend import TlsBackend
 
