@@ -45,16 +45,14 @@ struct settings {
 /* The table of the whole file. */
 const struct conf_field *settings_fields(void);
 
-/* Reads and checks `path`; -1 with every mistake in `report`. `with_files`: and those of the files that it
- * names, which the start finds one by one. */
+/* Reads and checks `path`; -1 with every mistake in `report`, or 0 with what is allowed in it, but probably
+ * not meant: a line each. `with_files`: and those of the files that it names, which the start finds one
+ * by one. */
 int settings_read(const char *path, bool with_files, struct settings *settings, struct buf *report);
 void settings_free(struct settings *settings);
 
 /* The plan of listeners that name none, with what their settings add to it; free it with
  * policy_plan_free(). Named plans have that already. */
 struct policy_plan *settings_default_plan(const struct settings *settings);
-
-/* Allowed, but probably not meant: one line each. */
-void settings_notices(const struct settings *settings, struct buf *out);
 
 #endif

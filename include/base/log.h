@@ -103,6 +103,14 @@ void log_write(enum log_event event, const struct log_field *fields, size_t coun
 		log_write(LOG_##id, fields_, sizeof(fields_) / sizeof(fields_[0])); \
 	} while (0)
 
+/*
+ * From now on what would be a record is given to `take`, until this is called with NULL. For `gatepost
+ * -c`, which looks at files by what reads them at the start, and has no log.
+ */
+void log_divert(void (*take)(void *ctx, enum log_event event, const struct log_field *fields,
+			size_t count),
+	void *ctx);
+
 /* Gather from now on, or not; either way what is gathered is written. For the loop. */
 void log_gather(bool gathers);
 /* Writes what is gathered. */

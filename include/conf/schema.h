@@ -101,8 +101,8 @@ struct conf_field {
 #define CONF_END { .key = NULL }
 
 /*
- * Reads the file into `value` (of `size` bytes) by the table. Returns 0, or -1 with everything
- * that is wrong in `report`, one line a mistake. `${NAME}` and `${NAME:-default}` in scalars take
+ * Reads the file into `value` (of `size` bytes) by the table. Returns 0, with notices in `report` if
+ * there are any, or -1 with everything that is wrong in it, one line each. `${NAME}` and `${NAME:-default}` in scalars take
  * environment variables, `$$` is a dollar sign; a variable that is unset and has no default is a
  * mistake. On failure `value` is freed and zeroed.
  */
@@ -120,6 +120,10 @@ void conf_free(const struct conf_field *table, void *value, size_t size);
 /* A mistake at a node, which gives the line and the path. Control characters in the text are
  * written as \xNN. Say what the value must be, and never what a secret is. */
 void conf_error(struct conf_errors *errors, struct conf_node *node, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* Likewise what is allowed, but probably not meant. Told when there is no mistake in the file. */
+void conf_notice(struct conf_errors *errors, struct conf_node *node, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 enum conf_kind { CONF_KIND_SCALAR, CONF_KIND_LIST, CONF_KIND_MAP };

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <pwd.h>
 #include <string.h>
@@ -12,10 +13,14 @@
 #include "backend/backend_auth.h"
 #include "backend/backend_tls.h"
 #include "backend/route.h"
+#include "base/assert.h"
+#include "base/log.h"
 #include "edge/auth_slot.h"
 #include "edge/listener_tls.h"
 #include "edge/sender_slot.h"
 #include "settings_check.h"
+
+#define COUNT(table) (sizeof(table) / sizeof((table)[0]))
 
 /* ---- Places ----------------------------------------------------------------------------------- */
 
@@ -48,6 +53,22 @@ static struct conf_node *place(struct conf_node *map, const char *key)
 	return node != NULL ? node : map;
 }
 
+/* ---- Notices ---------------------------------------------------------------------------------- */
+
+struct notice_place {
+	struct conf_node *node;
+	struct conf_errors *errors;
+};
+
+static void take_notice(
+	void *ctx, enum log_event event, const struct log_field *fields, size_t count)
+{
+	const struct notice_place *place = ctx;
+
+	if (event == LOG_CONFIG_NOTICE && count > 0)
+		conf_notice(place->errors, place->node, "%.*s", STR_ARG(fields[0].text));
+}
+
 /* ---- TLS -------------------------------------------------------------------------------------- */
 
 static const char *const tls_files[] = { "certificate", "key", "client_ca", "ca" };
@@ -70,7 +91,7 @@ static bool check_all_readable(struct conf_node *tls, struct conf_errors *errors
 {
 	bool is_fine = true;
 
-	for (size_t i = 0; i < sizeof(tls_files) / sizeof(tls_files[0]); i++) {
+	for (size_t i = 0; i < COUNT(tls_files); i++) {
 		struct conf_node *file = child(tls, tls_files[i]);
 		if (file != NULL)
 			is_fine &= check_readable(file, errors);
@@ -86,7 +107,7 @@ static struct conf_node *culprit(struct conf_node *tls, struct str text)
 {
 	struct conf_node *more = child(tls, "certificates");
 
-	for (size_t i = 0; i < sizeof(tls_files) / sizeof(tls_files[0]); i++) {
+	for (size_t i = 0; i < COUNT(tls_files); i++) {
 		struct conf_node *file = child(tls, tls_files[i]);
 		if (file == NULL)
 			continue;
@@ -146,11 +167,14 @@ static void check_backend_tls(
 static void check_users(
 	const struct auth_settings *auth, struct conf_node *at, struct conf_errors *errors)
 {
+	struct notice_place users = { place(at, "users"), errors };
 	struct err err;
 
+	log_divert(take_notice, &users);
 	if (auth_slot_check(auth, &err) < 0)
-		conf_error(errors, place(at, "users"),
+		conf_error(errors, users.node,
 			"%s; lines for it are made by gatepostctl hash-password", err.text);
+	log_divert(NULL, NULL);
 }
 
 static void check_senders(
@@ -169,10 +193,13 @@ static void check_password(
 {
 	struct str path = settings->auth.password_file;
 	struct secret_file file = { .path = path.p };
+	struct notice_place password = { place(at, "password_file"), errors };
 	struct err err;
 
+	log_divert(take_notice, &password);
 	if (path.n > 0 && secret_file_open(&file, &err) < 0)
-		conf_error(errors, place(at, "password_file"), "%s", err.text);
+		conf_error(errors, password.node, "%s", err.text);
+	log_divert(NULL, NULL);
 	secret_file_close(&file);
 }
 
@@ -200,6 +227,84 @@ static void check_map(const struct settings *settings, size_t index, struct conf
 	map_file_close(&file);
 }
 
+/* ---- What the user to become may read ---------------------------------------------------------- */
+
+static const char *const other_files[] = { "users", "sender_login", "password_file", "map" };
+
+static bool is_readable(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static void notice_unreadable(
+	struct conf_node *map, const char *const *keys, size_t count, struct conf_errors *errors)
+{
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < count; i++) {
+		struct conf_node *file = child(map, keys[i]);
+		if (file == NULL)
+			continue;
+		str_copy_to(conf_node_scalar(file), path, sizeof(path));
+		if (!is_readable(path))
+			conf_notice(errors, file,
+				"%s: the user could not read it anew when it changes: %s", path,
+				strerror(errno));
+	}
+}
+
+static void notice_unreadable_tls(struct conf_node *tls, struct conf_errors *errors)
+{
+	struct conf_node *more = child(tls, "certificates");
+
+	notice_unreadable(tls, tls_files, COUNT(tls_files), errors);
+	for (size_t i = 0; item(more, i) != NULL; i++)
+		notice_unreadable(item(more, i), tls_files, COUNT(tls_files), errors);
+}
+
+static void notice_all_unreadable(struct conf_node *root, struct conf_errors *errors)
+{
+	static const char *const lists[] = { "listeners", "backends", "routes" };
+	struct conf_node *at;
+
+	for (size_t i = 0; i < COUNT(lists); i++)
+		for (size_t j = 0; (at = settings_element(root, lists[i], j)) != NULL; j++) {
+			notice_unreadable_tls(child(at, "tls"), errors);
+			notice_unreadable(
+				child(at, "auth"), other_files, COUNT(other_files), errors);
+			notice_unreadable(at, other_files, COUNT(other_files), errors);
+		}
+}
+
+static void become_root_again(gid_t group, const gid_t *groups, int count)
+{
+	bool is_root = seteuid(0) == 0 && setegid(group) == 0 &&
+		       setgroups(count > 0 ? (size_t)count : 0, groups) == 0;
+
+	ASSERT(is_root);
+}
+
+/* The start reads as root, but a certificate that is renewed has to be read by the user. */
+static void check_rights(
+	const struct passwd *user, struct conf_node *root, struct conf_errors *errors)
+{
+	gid_t group = getegid(), groups[NGROUPS_MAX];
+	int count = getgroups(NGROUPS_MAX, groups);
+	bool has_groups = initgroups(user->pw_name, user->pw_gid) == 0;
+
+	if (has_groups && setegid(user->pw_gid) == 0 && seteuid(user->pw_uid) == 0)
+		notice_all_unreadable(root, errors);
+	else
+		conf_error(errors, conf_node_get(root, "user"), "cannot become %s: %s",
+			user->pw_name, strerror(errno));
+	if (has_groups)
+		become_root_again(group, groups, count);
+}
+
 /* ---- The whole ---------------------------------------------------------------------------------- */
 
 static void check_user(
@@ -207,9 +312,13 @@ static void check_user(
 {
 	struct conf_node *at = conf_node_get(root, "user");
 
-	if (at != NULL && settings->user.n > 0 && geteuid() == 0 &&
-		getpwnam(settings->user.p) == NULL)
+	if (at == NULL || settings->user.n == 0 || geteuid() != 0)
+		return;
+	const struct passwd *user = getpwnam(settings->user.p);
+	if (user == NULL)
 		conf_error(errors, at, "there is no user %s", settings->user.p);
+	else
+		check_rights(user, root, errors);
 }
 
 void settings_check_files(const void *value, struct conf_node *root, struct conf_errors *errors)

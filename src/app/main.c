@@ -93,18 +93,13 @@ static void print_settings(const struct settings *settings)
 	buf_free(&out);
 }
 
-static int act(enum action action, const struct settings *settings)
+static int act(enum action action, const struct settings *settings, const struct buf *notices)
 {
-	struct buf notices;
-
 	switch (action) {
 	case ACTION_RUN:
-		return program_run(settings);
+		return program_run(settings, buf_view(notices));
 	case ACTION_CHECK:
-		buf_init(&notices, REPORT_MAX);
-		settings_notices(settings, &notices);
-		put(&notices, stderr);
-		buf_free(&notices);
+		put(notices, stderr);
 		return EX_OK;
 	case ACTION_PRINT:
 		print_settings(settings);
@@ -121,10 +116,11 @@ static int with_settings(enum action action, const char *file)
 	buf_init(&report, REPORT_MAX);
 	int status = EX_CONFIG;
 	if (settings_read(file, action == ACTION_CHECK, &settings, &report) == 0) {
-		status = act(action, &settings);
+		status = act(action, &settings, &report);
 		settings_free(&settings);
+	} else {
+		put(&report, stderr);
 	}
-	put(&report, stderr);
 	buf_free(&report);
 	return status;
 }

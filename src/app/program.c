@@ -28,16 +28,10 @@
 
 /* ---- Steps ------------------------------------------------------------------------------------ */
 
-static void give_notices(const struct settings *settings)
+static void give_notices(struct str notices)
 {
-	struct buf notices;
-
-	buf_init(&notices, 4096);
-	settings_notices(settings, &notices);
-	struct str rest = buf_view(&notices);
-	while (rest.n > 0)
-		LOG(CONFIG_NOTICE, log_str("detail", str_cut(&rest, '\n')));
-	buf_free(&notices);
+	while (notices.n > 0)
+		LOG(CONFIG_NOTICE, log_str("detail", str_cut(&notices, '\n')));
 }
 
 static void start_accepting(void *ctx)
@@ -226,7 +220,6 @@ static int start(struct program *program)
 			return forbidden ? EX_NOPERM : steps[i].failure;
 		}
 	}
-	give_notices(program->settings);
 	return EX_OK;
 }
 
@@ -291,7 +284,7 @@ static void give_back_large_blocks(void)
 	(void)mallopt(M_TRIM_THRESHOLD, SPARE_HEAP);
 }
 
-int program_run(const struct settings *settings)
+int program_run(const struct settings *settings, struct str notices)
 {
 	struct program program = { .settings = settings, .edge.trace_fd = -1 };
 
@@ -299,6 +292,7 @@ int program_run(const struct settings *settings)
 	program.loop = loop_new();
 	int status = start(&program);
 	if (status == EX_OK) {
+		give_notices(notices);
 		loop_run(program.loop);
 		LOG(STOPPED, log_text("reason", program.stop_reason));
 	}

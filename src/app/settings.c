@@ -241,8 +241,7 @@ static void give_names(struct settings *settings)
 		name_if_nameless(&backends[i].name, "backend", i);
 }
 
-/* Has a listener of the plan a map of senders? `plan` is empty for the default plan. */
-static bool ties_senders(const struct settings *settings, struct str plan)
+bool settings_tie_senders(const struct settings *settings, struct str plan)
 {
 	const struct listener_settings *listeners = settings->listeners.items;
 
@@ -256,7 +255,7 @@ struct policy_plan *settings_default_plan(const struct settings *settings)
 {
 	struct policy_plan *plan = policy_plan_default();
 
-	if (ties_senders(settings, STR("")))
+	if (settings_tie_senders(settings, STR("")))
 		policy_plan_add(plan, POLICY_MAIL, &sender_login_check);
 	return plan;
 }
@@ -267,7 +266,7 @@ static void complete_plans(struct settings *settings)
 	struct policy_plan *plans = settings->plans.items;
 
 	for (size_t i = 0; i < settings->plans.count; i++)
-		if (ties_senders(settings, plans[i].name))
+		if (settings_tie_senders(settings, plans[i].name))
 			policy_plan_add(&plans[i], POLICY_MAIL, &sender_login_check);
 }
 
@@ -288,62 +287,4 @@ int settings_read(const char *path, bool with_files, struct settings *settings, 
 void settings_free(struct settings *settings)
 {
 	conf_free(settings_fields(), settings, sizeof(*settings));
-}
-
-static bool asks_for_senders(const struct policy_plan *plan)
-{
-	const struct policy_stage_plan *stage = &plan->stages[POLICY_MAIL];
-
-	for (size_t i = 0; i < stage->count; i++)
-		if (stage->steps[i].check == &sender_login_check)
-			return true;
-	return false;
-}
-
-static void notice_plans(const struct settings *settings, struct buf *out)
-{
-	const struct policy_plan *plans = settings->plans.items;
-
-	for (size_t i = 0; i < settings->plans.count; i++)
-		if (asks_for_senders(&plans[i]) && !ties_senders(settings, plans[i].name))
-			buf_printf(out,
-				"plans: %.*s has sender_login, but none of its listeners has "
-				"auth.sender_login, which it asks\n",
-				STR_ARG(plans[i].name));
-}
-
-/* Whoever can stand in between can take what is sent. */
-static void notice_credentials(const struct settings *settings, struct buf *out)
-{
-	const struct backend_settings *backends = settings->backends.items;
-
-	for (size_t i = 0; i < settings->backends.count; i++) {
-		const struct backend_settings *backend = &backends[i];
-		if (backend->auth.user.n > 0 && backend->tls.mode != BACKEND_TLS_OFF &&
-			backend->tls.verify == TLS_VERIFY_NONE)
-			buf_printf(out,
-				"backends: %.*s: auth with tls.verify: none: the password is told "
-				"to "
-				"whoever answers\n",
-				STR_ARG(backend->name));
-	}
-}
-
-void settings_notices(const struct settings *settings, struct buf *out)
-{
-	const struct route_settings *routes = settings->routes.items;
-	size_t count = settings->routes.count;
-
-	if (settings->workers > 1)
-		buf_printf(out, "workers: this version runs one process\n");
-	if (settings->relay.domains.count == 0 && settings->relay.networks.count == 0)
-		buf_printf(
-			out, "relay: neither domains nor networks: every recipient is refused\n");
-	if (count > 0 &&
-		(routes[count - 1].domains.count > 0 || routes[count - 1].recipients.count > 0 ||
-			routes[count - 1].map.n > 0))
-		buf_printf(out, "routes: the last route does not match every recipient; those that "
-				"match none are deferred\n");
-	notice_plans(settings, out);
-	notice_credentials(settings, out);
 }

@@ -272,4 +272,5 @@ void settings_check(const void *value, struct conf_node *root, struct conf_error
 	check_listeners(settings, root, errors);
 	check_relay(settings, root, errors);
 	check_routes(settings, root, errors);
+	settings_notice(settings, root, errors);
 }

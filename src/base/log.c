@@ -55,6 +55,8 @@ static struct {
 	bool is_gathering; /* between log_gather() and log_release() */
 	struct buf record; /* being printed; may be two lines */
 	struct buf gathered;
+	void (*take)(void *ctx, enum log_event event, const struct log_field *fields, size_t count);
+	void *take_ctx; /* of what records are diverted to, if it is there */
 } logger = {
 	.sink.fd = -1,
 	.level = LOG_INFO_LEVEL,
@@ -403,6 +405,14 @@ void log_gather(bool gathers)
 	logger.is_gathering = gathers && is_watching_forks;
 }
 
+void log_divert(
+	void (*take)(void *ctx, enum log_event event, const struct log_field *fields, size_t count),
+	void *ctx)
+{
+	logger.take = take;
+	logger.take_ctx = ctx;
+}
+
 bool log_wants(enum log_event event)
 {
 	return events[event].level >= logger.level;
@@ -412,6 +422,10 @@ void log_write(enum log_event event, const struct log_field *fields, size_t coun
 {
 	int saved = errno;
 
+	if (logger.take != NULL) {
+		logger.take(logger.take_ctx, event, fields, count);
+		return;
+	}
 	if (!log_wants(event))
 		return;
 	put_record(event, fields, count);

@@ -147,20 +147,38 @@ static void write_place(
 		buf_write(out, STR(": "));
 }
 
-void conf_error(struct conf_errors *errors, struct conf_node *node, const char *format, ...)
+__attribute__((format(printf, 3, 0))) static void add_at(
+	struct conf_errors *errors, const struct conf_node *node, const char *format, va_list args)
 {
 	struct buf out;
-	va_list args;
 
 	if (node->is_broken)
 		return;
 	buf_init(&out, MESSAGE_MAX);
 	write_place(&out, errors, node);
-	va_start(args, format);
 	write_message(&out, format, args);
-	va_end(args);
 	keep(errors, errors->in_default ? 0 : node->line, node->column, buf_view(&out));
 	buf_free(&out);
+}
+
+void conf_error(struct conf_errors *errors, struct conf_node *node, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	add_at(errors, node, format, args);
+	va_end(args);
+}
+
+void conf_notice(struct conf_errors *errors, struct conf_node *node, const char *format, ...)
+{
+	va_list args;
+
+	if (errors->notices == NULL)
+		return;
+	va_start(args, format);
+	add_at(errors->notices, node, format, args);
+	va_end(args);
 }
 
 void conf_errors_hide(struct conf_errors *errors, const struct conf_node *node)
@@ -200,8 +218,8 @@ void conf_errors_report(struct conf_errors *errors, struct buf *report)
 	for (size_t i = 0; i < kept; i++)
 		buf_printf(report, "%s\n", errors->kept[i].text);
 	if (errors->count > kept)
-		buf_printf(
-			report, "%s: and %zu more mistakes\n", errors->name, errors->count - kept);
+		buf_printf(report, "%s: and %zu more %s\n", errors->name, errors->count - kept,
+			errors->notices != NULL ? "mistakes" : "notices");
 }
 
 const char *conf_quote(struct str text, char out[CONF_QUOTE_MAX])

@@ -22,6 +22,7 @@ struct conf_errors {
 	size_t count;     /* all, whether kept or not */
 	struct conf_mistake *kept;
 	size_t capacity;
+	struct conf_errors *notices; /* what is told when there is no mistake; NULL: not at all */
 };
 
 void conf_errors_free(struct conf_errors *errors);

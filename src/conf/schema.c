@@ -329,7 +329,8 @@ static void read_root(struct conf_node *root, const struct conf_field *table, vo
 int conf_read_text(const char *name, struct str text, const struct conf_field *table, void *value,
 	size_t size, struct buf *report)
 {
-	struct conf_errors errors = { .name = name };
+	struct conf_errors notices = { .name = name };
+	struct conf_errors errors = { .name = name, .notices = &notices };
 	struct arena arena;
 	struct conf_node *root;
 
@@ -342,8 +343,9 @@ int conf_read_text(const char *name, struct str text, const struct conf_field *t
 	int rc = errors.count > 0 ? -1 : 0;
 	if (rc < 0)
 		conf_free(table, value, size);
-	conf_errors_report(&errors, report);
+	conf_errors_report(rc < 0 ? &errors : &notices, report);
 	conf_errors_free(&errors);
+	conf_errors_free(&notices);
 	arena_reset(&arena);
 	return rc;
 }

@@ -916,7 +916,7 @@ def test_recipient_without_a_route_is_deferred():
         config = {**LIMITS, "routes": [{"domains": ["example.org"], "backend": "mta"}],
                   "relay": {"domains": ["example.com", "example.org"]}}
         with Gatepost(config, backend=backend) as gatepost:
-            assert gatepost.wait_log("config_notice")["detail"].startswith("routes:")
+            assert " routes[0]: the last" in gatepost.wait_log("config_notice")["detail"]
             with Client(gatepost.address) as client:
                 client.hello()
                 client.command("MAIL FROM:<a@example.net>", 250)

@@ -869,6 +869,43 @@ static void a_closed_pipe_drops_and_counts(void **state)
 	open_as(LOG_FORMAT_JSON, LOG_INFO_LEVEL);
 }
 
+/* ---- Somewhere else ------------------------------------------------------------------------ */
+
+struct taken {
+	enum log_event event;
+	char detail[64];
+	size_t count;
+};
+
+static void take(void *ctx, enum log_event event, const struct log_field *fields, size_t count)
+{
+	struct taken *taken = ctx;
+
+	assert_int_equal(count, 1);
+	taken->event = event;
+	taken->count++;
+	str_copy_to(fields[0].text, taken->detail, sizeof(taken->detail));
+}
+
+/* Whatever their level; afterwards the log is as it was. */
+static void diverted_records_are_not_written(void **state)
+{
+	struct taken taken = { .count = 0 };
+
+	(void)state;
+	open_as(LOG_FORMAT_JSON, LOG_ERROR_LEVEL);
+	log_divert(take, &taken);
+	LOG(CONFIG_NOTICE, log_text("detail", "what is wrong"));
+	log_divert(NULL, NULL);
+	LOG(CONFIG_NOTICE, log_text("detail", "not wanted"));
+	assert_int_equal(taken.count, 1);
+	assert_int_equal(taken.event, LOG_CONFIG_NOTICE);
+	assert_string_equal(taken.detail, "what is wrong");
+	struct str all = written();
+	assert_int_equal(all.n, 0);
+	forget(all);
+}
+
 /* ---- Reference ----------------------------------------------------------------------------- */
 
 static void the_reference_names_every_event(void **state)
@@ -931,6 +968,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(a_full_pipe_drops_and_counts),
 		cmocka_unit_test(a_full_socket_drops_and_counts),
 		cmocka_unit_test(a_closed_pipe_drops_and_counts),
+		cmocka_unit_test(diverted_records_are_not_written),
 		cmocka_unit_test(the_reference_names_every_event),
 	};
 

@@ -795,6 +795,42 @@ static void test_default_is_checked(void **state)
 				      "f: the default of pause: cannot be read\n");
 }
 
+static void notice_whole(const void *value, struct conf_node *root, struct conf_errors *errors)
+{
+	struct conf_node *second = conf_node_get(root, "b");
+
+	(void)value;
+	conf_notice(errors, second ? second : root, "that is %s", "odd");
+	conf_notice(errors, root, "so is this");
+}
+
+static void assert_reported(const char *text, int rc, const char *expected)
+{
+	static const struct conf_field table[] = {
+		{ .key = "a", .type = CONF_NUMBER, .help = "x" },
+		{ .key = "b", .type = CONF_NUMBER, .offset = sizeof(uint64_t), .help = "x" },
+		{ .key = NULL, .accepts = notice_whole },
+	};
+	uint64_t values[2];
+	struct buf report;
+
+	buf_init(&report, 4096);
+	assert_int_equal(
+		conf_read_text("f", str_from(text), table, values, sizeof(values), &report), rc);
+	char *said = str_dup(buf_view(&report));
+	assert_string_equal(said, expected);
+	free(said);
+	buf_free(&report);
+}
+
+/* In the order of their places, as mistakes are, and no part of a file with mistakes. */
+static void test_notices(void **state)
+{
+	(void)state;
+	assert_reported("a: 1\nb: 2\n", 0, "f:1:1: so is this\nf:2:4: b: that is odd\n");
+	assert_reported("a: x\nb: 2\n", -1, "f:1:4: a: must be a whole number, not \"x\"\n");
+}
+
 static int set_environment(void **state)
 {
 	(void)state;
@@ -828,6 +864,7 @@ int main(void)
 		cmocka_unit_test(test_cut_anywhere),
 		cmocka_unit_test(test_file),
 		cmocka_unit_test(test_default_is_checked),
+		cmocka_unit_test(test_notices),
 	};
 
 	return cmocka_run_group_tests(tests, set_environment, NULL);
