@@ -6,9 +6,10 @@ import threading
 import pytest
 from client import Client
 from gatepost import Gatepost
+from threaded import Threaded
 
 
-class Server:
+class Server(Threaded):
     """Answers 250 to whatever it is told, but to lines that begin with `holds`; remembers all lines."""
 
     def __init__(self, holds="nothing"):
@@ -16,29 +17,15 @@ class Server:
         self.lines = []
         self.connections = []
         self.is_held = threading.Event()
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.port = self.listening.getsockname()[1]
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def __enter__(self):
-        return self
+        super().__init__()
 
     def __exit__(self, *exception):
-        self.listening.shutdown(socket.SHUT_RDWR)
-        self.listening.close()
+        super().__exit__(*exception)
         for connection in self.connections:
             connection.close()
 
-    def accept(self):
-        while True:
-            try:
-                connection, _ = self.listening.accept()
-            except OSError:
-                return
-            self.connections.append(connection)
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
     def serve(self, connection):
+        self.connections.append(connection)
         try:
             connection.sendall(b"220 server\r\n")
             for line in connection.makefile("r", encoding="latin-1", newline="\r\n"):
