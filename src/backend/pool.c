@@ -104,15 +104,24 @@ static bool is_current(const struct link *link)
 	return server_is_at(link->server, &link->address);
 }
 
+/* Out of the pool, the one used last first. NULL: none is idle. */
+static struct link *take_idle(struct server *server)
+{
+	struct link *link;
+
+	LIST_FOREACH(link, &server->pool, entry)
+	if (link->is_idle)
+		break;
+	if (link != NULL)
+		leave_pool(link);
+	return link;
+}
+
 struct link *pool_take(struct server *server, const struct link_port *owner, void *ctx)
 {
-	struct link *link, *next;
+	struct link *link;
 
-	for (link = LIST_FIRST(&server->pool); link != NULL; link = next) {
-		next = LIST_NEXT(link, entry);
-		if (!link->is_idle)
-			continue;
-		leave_pool(link);
+	while ((link = take_idle(server)) != NULL) {
 		if (is_silent(link) && is_current(link)) {
 			link_hand_over(link, owner, ctx);
 			return link;
@@ -125,30 +134,19 @@ struct link *pool_take(struct server *server, const struct link_port *owner, voi
 void pool_make_room(struct server *server)
 {
 	uint64_t max = server->settings->max_connections;
-	struct link *link;
 
 	if (max == 0 || server->connections < max)
 		return;
-	LIST_FOREACH(link, &server->pool, entry)
-	if (link->is_idle)
-		break;
-	if (link == NULL)
-		return;
-	leave_pool(link);
+	struct link *link = take_idle(server);
 	link_close(&link);
 }
 
 void pool_distrust(struct server *server)
 {
-	struct link *link, *next;
+	struct link *link;
 
-	for (link = LIST_FIRST(&server->pool); link != NULL; link = next) {
-		next = LIST_NEXT(link, entry);
-		if (!link->is_idle)
-			continue;
-		leave_pool(link);
+	while ((link = take_idle(server)) != NULL)
 		link_close(&link);
-	}
 }
 
 void pool_drop(struct backend *backend)
