@@ -88,8 +88,8 @@ static const char *result_word(enum auth_result result)
 }
 
 /* Refusals are few, as they are held back, and counted. What is answered at once and without end is
- * recorded once a connection, which has records of its own. */
-static bool is_recorded(struct session *session, unsigned what)
+ * recorded once a connection, which has records of its own: from this question on it was told. */
+static bool was_told(struct session *session, unsigned what)
 {
 	bool is_told = session->auth_state->told & what;
 
@@ -102,7 +102,7 @@ static void log_failure(struct session *session, enum auth_result result)
 	char ip[IPADDR_TEXT_MAX];
 	const char *user = session->auth_state->user[0] ? session->auth_state->user : NULL;
 
-	if (result == AUTH_UNAVAILABLE && is_recorded(session, TOLD_UNAVAILABLE))
+	if (result == AUTH_UNAVAILABLE && was_told(session, TOLD_UNAVAILABLE))
 		return;
 	LOG(AUTH_FAILED, log_text("uuid", session->connection.uuid),
 		log_str("listener", session->connection.listener),
@@ -185,7 +185,7 @@ static void log_limited(struct session *session)
 {
 	char ip[IPADDR_TEXT_MAX];
 
-	if (is_recorded(session, TOLD_LIMITED))
+	if (was_told(session, TOLD_LIMITED))
 		return;
 	LOG(AUTH_LIMITED, log_text("uuid", session->connection.uuid),
 		log_str("listener", session->connection.listener),
