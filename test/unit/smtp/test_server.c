@@ -185,6 +185,64 @@ static void test_no_room_for_a_recipient(void **state)
 	fake_port_free(&port);
 }
 
+/* What AUTH needs is made with the first attempt: what a client has had kept before costs the attempt, and
+ * nothing else. */
+static void test_no_room_for_auth(void **state)
+{
+	(void)state;
+	open_port("no room for AUTH");
+	port.auth_start = SMTP_AUTH_STARTED;
+	fake_port_start(&port);
+	say("EHLO a.example");
+	size_t max = port.connection.arena.max;
+	port.connection.arena.max = port.connection.arena.used;
+	for (int i = 0; i < 2; i++) {
+		fake_port_forget(&port);
+		say("AUTH PLAIN AGEAYg==");
+		assert_true(str_starts_with(buf_view(&port.replies), STR("454 4.7.0 ")));
+		assert_int_equal(buf_used(&port.auth), 0);
+	}
+	fake_port_forget(&port);
+	say("NOOP");
+	assert_true(str_starts_with(buf_view(&port.replies), STR("250 ")));
+	port.connection.arena.max = (uint32_t)max;
+	say("AUTH PLAIN AGEAYg==");
+	fake_port_auth_done(&port, SMTP_AUTH_OK, STR("a"));
+	assert_non_null(port.connection.auth);
+	fake_port_free(&port);
+}
+
+/* A refusal that cannot be kept for RCPT is given at once. */
+static void test_no_room_for_a_held_refusal(void **state)
+{
+	static const struct fake_verdict refusal = {
+		.verdict = { .kind = VERDICT_REJECT, .reply = REPLY_EARLY_TALKER },
+		.holds = true,
+	};
+
+	(void)state;
+	open_port("no room for a held refusal");
+	fake_port_start(&port);
+	say("HELO a.example");
+	size_t max = port.connection.arena.max;
+	port.connection.arena.max = port.connection.arena.used;
+	fake_port_forget(&port);
+	fake_port_will_say(&port, refusal);
+	say("MAIL FROM:<a@example.org>");
+	assert_true(str_starts_with(buf_view(&port.replies), STR("5")));
+	assert_null(port.connection.transaction);
+	port.connection.arena.max = (uint32_t)max;
+	fake_port_forget(&port);
+	fake_port_will_say(&port, refusal);
+	say("MAIL FROM:<a@example.org>");
+	assert_true(str_starts_with(buf_view(&port.replies), STR("250 ")));
+	fake_port_forget(&port);
+	say("RCPT TO:<b@example.com>");
+	assert_true(str_starts_with(buf_view(&port.replies), STR("5")));
+	assert_int_equal(buf_used(&port.forwarded), 0);
+	fake_port_free(&port);
+}
+
 /* ---- Bugs of the owner -------------------------------------------------------------------- */
 
 static void verdict_without_question(void)
@@ -505,7 +563,8 @@ static void walk_data(struct model *model)
 	bool is_refused = random_below(4) == 0;
 
 	say("DATA");
-	model->data_refused = model->has_mail && model->saw_rcpt && (!model->has_rcpt || is_refused);
+	model->data_refused =
+		model->has_mail && model->saw_rcpt && (!model->has_rcpt || is_refused);
 	if (!model->has_mail || !model->saw_rcpt) {
 		expect_code(503, "DATA");
 		return;
@@ -555,8 +614,8 @@ static void walk_other(struct model *model)
 		return;
 	}
 	if (!is_unknown)
-		model->data_refused = rows[which].code == 0 && model->has_mail &&
-			model->saw_rcpt && !model->has_rcpt;
+		model->data_refused = rows[which].code == 0 && model->has_mail && model->saw_rcpt &&
+				      !model->has_rcpt;
 	if (rows[which].code)
 		expect_code(rows[which].code, rows[which].line);
 	else if (has_data)
@@ -592,8 +651,10 @@ static void walk_tls(struct model *model)
 
 static void walk_exchange(struct model *model)
 {
-	static const int codes[] = { [SMTP_AUTH_OK] = 235, [SMTP_AUTH_REFUSED] = 535,
-		[SMTP_AUTH_MALFORMED] = 501, [SMTP_AUTH_UNAVAILABLE] = 454,
+	static const int codes[] = { [SMTP_AUTH_OK] = 235,
+		[SMTP_AUTH_REFUSED] = 535,
+		[SMTP_AUTH_MALFORMED] = 501,
+		[SMTP_AUTH_UNAVAILABLE] = 454,
 		[SMTP_AUTH_EXPIRED] = 534 };
 	unsigned end = random_below(5);
 
@@ -714,6 +775,8 @@ int main(void)
 		cmocka_unit_test(test_the_message_through_any_room),
 		cmocka_unit_test(test_room_for_the_largest_recipients),
 		cmocka_unit_test(test_no_room_for_a_recipient),
+		cmocka_unit_test(test_no_room_for_auth),
+		cmocka_unit_test(test_no_room_for_a_held_refusal),
 		cmocka_unit_test(test_asserts),
 		cmocka_unit_test(test_the_reference),
 		cmocka_unit_test(test_random_walks),
