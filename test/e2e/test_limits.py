@@ -492,6 +492,74 @@ def test_session_timeout(hasty, busy_with):
     assert client.record("connection")["ending"] == "session_timeout"
 
 
+# ---- One timer has the session's end and what is waited for: whichever comes first
+
+@pytest.fixture(scope="module")
+def brief():
+    timeouts = {"command": "1h", "data": "1h", "session": f"{WAIT}s", "linger": "200ms"}
+    with Backend() as stalling, start(stalling, {"connections_per_client": 0}, timeouts) as gatepost:
+        gatepost.wait_idle()
+        yield gatepost, stalling
+
+
+def is_told_the_end(client, begun):
+    assert [reply.code for reply in client.replies()] == [421]
+    assert time.monotonic() - begun > WAIT - 0.01
+    assert client.record("connection")["ending"] == "session_timeout"
+
+
+@pytest.mark.parametrize("said", [[], [("EHLO c.example.net", 250)], [("HELO c.example.net", 250), (
+    "MAIL FROM:<a@example.net>", 250), ("RCPT TO:<b@example.com>", 250), ("DATA", 354)]])
+def test_session_ends_before_what_the_client_is_waited_for(brief, said):
+    begun = time.monotonic()
+    with Hasty(brief[0]) as client:
+        client.expect(220)
+        for line, code in said:
+            client.command(line, code)
+        is_told_the_end(client, begun)
+
+
+def test_session_ends_while_a_server_is_waited_for(brief):
+    """When nothing of the client's is due."""
+    gatepost, stalling = brief
+    stalling.set_faults(["rcpt:stall"])
+    begun = time.monotonic()
+    with Hasty(gatepost) as client:
+        client.hello()
+        client.command("MAIL FROM:<a@example.net>", 250)
+        client.send("RCPT TO:<b@example.com>\r\n")
+        is_told_the_end(client, begun)
+        assert client.record("transaction")["outcome"] == "deferred"
+    stalling.set_faults([])
+
+
+def test_session_ends_behind_the_answer_to_a_message(brief):
+    """It was due before; the server has the message."""
+    gatepost, stalling = brief
+    stalling.set_faults([f"{state}:delay={1500 * WAIT}" for state in ("dot", "bdat")])
+    begun = time.monotonic()
+    with Hasty(gatepost) as client:
+        client.hello()
+        client.envelope()
+        assert client.data().code == 250
+        is_told_the_end(client, begun)
+        assert client.record("transaction")["outcome"] == "accepted"
+    stalling.set_faults([])
+
+
+def test_end_of_the_session_is_counted_from_the_dialogue_on(backend):
+    """What is waited for before has its own end, also when it comes later."""
+    timeouts = {"proxy": "1m", "session": f"{WAIT}s", "linger": "200ms"}
+    with start(backend, {}, timeouts, proxy="required") as gatepost, \
+            Client(gatepost.address) as client:
+        assert client.is_silent(1.5 * WAIT)
+        begun = time.monotonic()
+        client.send(proxy_v1())
+        client.expect(220)
+        assert [reply.code for reply in client.replies()] == [421]
+        assert time.monotonic() - begun > WAIT - 0.01
+
+
 @tight
 def test_client_that_does_not_read_its_last_reply_is_left(hasty):
     """After QUIT it is waited for the client's end only for `linger`."""
