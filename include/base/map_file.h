@@ -17,6 +17,9 @@ struct map_file {
 	const char *path;
 	map_accepts *accepts; /* NULL: whatever is written */
 	void *ctx;
+	/* An emptied file is a mistake, too: more often it was cut short than meant. One that is empty when
+	 * it is opened is none. */
+	bool must_stay_filled;
 
 	/* For map_file.c; the map may be read. It is another one after each refresh that says so. */
 	struct map *map;

@@ -17,9 +17,11 @@ struct sender_slot {
 };
 
 /* Without auth.sender_login there is nothing in it. `name` is the listener's. The settings outlive
- * the slot. */
+ * the slot. A file without a sender is a notice in the log now, and later changes nothing. */
 int sender_slot_open(struct sender_slot *slot, struct str name,
 	const struct auth_settings *settings, struct err *err);
+/* Only reads the file; the reason begins with its path. */
+int sender_slot_check(const struct auth_settings *settings, struct err *err);
 void sender_slot_close(struct sender_slot *slot);
 void sender_slot_refresh(struct sender_slot *slot, bool always);
 

@@ -180,12 +180,13 @@ static void check_users(
 static void check_senders(
 	const struct auth_settings *auth, struct conf_node *at, struct conf_errors *errors)
 {
-	struct map_file file = { .path = auth->sender_login.p, .accepts = sender_login_accepts };
+	struct notice_place senders = { place(at, "sender_login"), errors };
 	struct err err;
 
-	if (auth->sender_login.n > 0 && map_file_open(&file, &err) < 0)
-		conf_error(errors, place(at, "sender_login"), "%s", err.text);
-	map_file_close(&file);
+	log_divert(take_notice, &senders);
+	if (sender_slot_check(auth, &err) < 0)
+		conf_error(errors, senders.node, "%s", err.text);
+	log_divert(NULL, NULL);
 }
 
 static void check_password(

@@ -76,6 +76,23 @@ static struct map *read_map(const struct map_file *file, struct err *err)
 	return map;
 }
 
+static bool is_emptied(const struct map_file *file, const struct map *fresh)
+{
+	return file->must_stay_filled && map_count(fresh) == 0 && map_count(file->map) > 0;
+}
+
+/* One that may take the place of what is in force; NULL with the reason. */
+static struct map *read_next(const struct map_file *file, struct err *err)
+{
+	struct map *fresh = read_map(file, err);
+
+	if (fresh != NULL && is_emptied(file, fresh)) {
+		err_set(err, "%s: nothing is in it any more", file->path);
+		map_free(&fresh);
+	}
+	return fresh;
+}
+
 int map_file_open(struct map_file *file, struct err *err)
 {
 	file->state = file_state_look(file->path);
@@ -98,7 +115,7 @@ bool map_file_refresh(struct map_file *file, bool always)
 	if (file_state_is_same(&now, &file->state) && !always)
 		return false;
 	file->state = now;
-	struct map *fresh = read_map(file, &err);
+	struct map *fresh = read_next(file, &err);
 	if (fresh == NULL) {
 		LOG(FILES_KEPT, log_str("name", file->name), log_text("kind", file->kind),
 			log_text("error", err.text));

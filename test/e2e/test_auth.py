@@ -606,6 +606,10 @@ def test_sender_login(backend, pair, quick_users, tmp_path):
             gatepost.signal(signal.SIGHUP)
             kept = gatepost.wait_log("files_kept", name="mx", kind="sender_login")
             assert f"{path}:2: " in kept["error"]
+            replace(path, "# cut short\n")
+            gatepost.signal(signal.SIGHUP)
+            kept = gatepost.wait_log("files_kept", name="mx", kind="sender_login", count=2)
+            assert kept["error"] == f"{path}: nothing is in it any more"
             assert sends(client, "bea@example.net").code == 250
         with session(gatepost, "lenient") as client:
             assert auth_plain(client, "shane", SECRETS["shane"]).code == 235

@@ -263,6 +263,9 @@ CREDENTIALS = '"127.0.0.1:1"], tls: {mode: required%s}, auth: {user: me, passwor
      "it has sender_login"),
     (SMALLEST.replace("proxy: required", USERS), "", 3, "listeners[0].auth.users",
      "FILE: nobody is in it"),
+    (SMALLEST.replace("proxy: required", 'proxy: "off", auth: {sender_login: FILE, '
+                      "unauthenticated_senders: reject}"), "", 3,
+     "listeners[0].auth.sender_login", "FILE: no sender is in it"),
     (SMALLEST.replace('"127.0.0.1:1"]', CREDENTIALS % ", verify: none"), "x\n", 6,
      "backends[0]", "auth with tls.verify: none"),
     (SMALLEST.replace('"127.0.0.1:1"]', CREDENTIALS % ", verify: none"), "x\n", 6,

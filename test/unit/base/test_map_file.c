@@ -131,6 +131,30 @@ static void test_broken_file_changes_nothing(void **state)
 	expect(world, "a@b", "3");
 }
 
+/* Where that is asked for; what was empty from the beginning may be. */
+static void test_emptied_file_changes_nothing(void **state)
+{
+	static const char *const empty[] = { "", "# nobody\n\n", "\n" };
+	struct world *world = *state;
+	struct err err = { "" };
+
+	world->file.must_stay_filled = true;
+	write_file(world->path, "# nobody yet\n");
+	assert_int_equal(map_file_open(&world->file, &err), 0);
+	assert_true(map_file_refresh(&world->file, true));
+	write_file(world->path, "a@b one\n");
+	assert_true(map_file_refresh(&world->file, true));
+	for (size_t i = 0; i < sizeof(empty) / sizeof(empty[0]); i++) {
+		write_file(world->path, empty[i]);
+		assert_false(map_file_refresh(&world->file, true));
+		expect(world, "a@b", "one");
+	}
+	assert_int_equal(logged(world, "map: nothing is in it any more"), 3);
+	world->file.must_stay_filled = false;
+	assert_true(map_file_refresh(&world->file, true));
+	expect(world, "a@b", "");
+}
+
 /* One that could not be read is read when its permissions were mended. */
 static void test_permissions_are_a_change(void **state)
 {
@@ -175,6 +199,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_broken_file_changes_nothing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_emptied_file_changes_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_permissions_are_a_change, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_files_that_are_none, setup, teardown),
 	};
