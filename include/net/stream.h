@@ -131,9 +131,6 @@ void stream_read_pause(struct stream *stream);
  * close_notify); false during the handshake.
  */
 bool stream_has_input(const struct stream *stream);
-/* Likewise, but the kernel is asked in any case: where what came a moment ago must not be taken for
- * the answer to what is said next. */
-bool stream_has_input_now(const struct stream *stream);
 /* The latter alone: what `input`, from inside which it may be called, has not been given. */
 bool stream_has_more(const struct stream *stream);
 struct str stream_kept(const struct stream *stream);

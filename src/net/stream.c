@@ -479,12 +479,6 @@ bool stream_has_more(const struct stream *stream)
 	return stream->fd >= 0 && !is_known_dry(stream) && stream->transport->peek(stream) > 0;
 }
 
-bool stream_has_input_now(const struct stream *stream)
-{
-	return buf_used(&stream->in) > 0 ||
-	       (stream->fd >= 0 && stream->transport->peek(stream) > 0);
-}
-
 bool stream_has_input(const struct stream *stream)
 {
 	return buf_used(&stream->in) > 0 || stream_has_more(stream);
