@@ -71,7 +71,7 @@ struct stream {
 	void *ctx;
 	const struct stream_transport *transport; /* the socket alone, or TLS on it */
 	struct stream_tls *tls;                   /* NULL: plain */
-	ev_io reader, writer;
+	ev_io watcher;
 	struct task input_task, flush_task;
 	struct buf in, out;
 	bool is_paused; /* not reading, and a peer that leaves is told */
@@ -83,7 +83,7 @@ struct stream {
 	bool is_fin_sent;      /* … and the socket was told */
 	bool is_handshaking;   /* of TLS: neither input nor output is the owner's yet */
 	bool is_input_ignored; /* something arrived while reading was stopped */
-	bool is_dry;           /* the last read has left nothing; counts while `reader` is active */
+	bool is_dry;           /* the last read has left nothing; counts while the socket is watched for input */
 	bool is_secret;        /* see stream_set_secret */
 	int error;             /* errno of the failure, when there was one */
 	uint64_t bytes_read, bytes_written; /* of the owner's; with TLS before encryption */

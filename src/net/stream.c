@@ -109,13 +109,40 @@ static bool is_ready(const struct stream *stream)
 
 /* ---- Watching the socket ------------------------------------------------------------------------ */
 
-/* The loop knows nothing yet of a socket that it was not watching. */
-static void start_reader(struct stream *stream)
+/* EV_READ and EV_WRITE, of which the loop watches the socket for. */
+static int watched(const struct stream *stream)
 {
-	if (ev_is_active(&stream->reader))
+	/* The macros of libev only look, but know no const. */
+	ev_io *watcher = (ev_io *)(uintptr_t)&stream->watcher;
+
+	return ev_is_active(watcher) ? watcher->events & (EV_READ | EV_WRITE) : 0;
+}
+
+/* What the loop has seen and not told yet it forgets with a change; the kernel will say it again. */
+static void watch(struct stream *stream, int events)
+{
+	if (events == watched(stream))
+		return;
+	if (ev_is_pending(&stream->watcher))
+		stream->is_dry = false;
+	ev_io_stop(loop_ev(stream->loop), &stream->watcher);
+	ev_io_modify(&stream->watcher, events);
+	if (events != 0)
+		ev_io_start(loop_ev(stream->loop), &stream->watcher);
+}
+
+/* The loop knows nothing yet of a socket that it was not watching. */
+static void start_reading(struct stream *stream)
+{
+	if (watched(stream) & EV_READ)
 		return;
 	stream->is_dry = false;
-	ev_io_start(loop_ev(stream->loop), &stream->reader);
+	watch(stream, watched(stream) | EV_READ);
+}
+
+static void stop_reading(struct stream *stream)
+{
+	watch(stream, watched(stream) & ~EV_READ);
 }
 
 static void watch_input(struct stream *stream)
@@ -125,22 +152,19 @@ static void watch_input(struct stream *stream)
 	if (stream->fd < 0 || stream->has_failed)
 		return;
 	if (stream->is_handshaking || (stream->wants_input && !stream->saw_eof && has_room))
-		start_reader(stream);
+		start_reading(stream);
 	else if (stream->saw_eof || !has_room)
-		ev_io_stop(loop_ev(stream->loop), &stream->reader);
+		stop_reading(stream);
 }
 
 static void watch_output(struct stream *stream, bool is_needed)
 {
-	if (is_needed)
-		ev_io_start(loop_ev(stream->loop), &stream->writer);
-	else
-		ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	watch(stream, is_needed ? watched(stream) | EV_WRITE : watched(stream) & ~EV_WRITE);
 }
 
-static bool is_socket_full(struct stream *stream)
+static bool is_socket_full(const struct stream *stream)
 {
-	return ev_is_active(&stream->writer);
+	return (watched(stream) & EV_WRITE) != 0;
 }
 
 /* What TLS says of its own accord (an alert, its part of the handshake) may have to wait. */
@@ -165,8 +189,7 @@ static void fail(struct stream *stream, int error)
 	stream->has_failed = true;
 	if (stream->error == 0)
 		stream->error = error;
-	ev_io_stop(loop_ev(stream->loop), &stream->reader);
-	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	watch(stream, 0);
 	task_cancel(&stream->flush_task, stream->loop);
 	buf_free(&stream->out);
 	tell_later(stream);
@@ -178,12 +201,12 @@ static void fail_write(struct stream *stream, int error)
 {
 	bool is_peer_gone = error == EPIPE || error == ECONNRESET;
 
-	if (!is_peer_gone || !stream->wants_input || !ev_is_active(&stream->reader)) {
+	if (!is_peer_gone || !stream->wants_input || !(watched(stream) & EV_READ)) {
 		fail(stream, error);
 		return;
 	}
 	stream->error = error;
-	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	watch_output(stream, false);
 	task_cancel(&stream->flush_task, stream->loop);
 	buf_free(&stream->out);
 }
@@ -288,7 +311,7 @@ static void end_input(struct stream *stream)
 static void ignore_input(struct stream *stream)
 {
 	stream->is_input_ignored = true;
-	ev_io_stop(loop_ev(stream->loop), &stream->reader);
+	stop_reading(stream);
 }
 
 /* Whose last words were not heard yet has not left: they may be the end of a batch, whose answers
@@ -410,12 +433,8 @@ static void tell(void *ctx)
 		tell_left(stream);
 }
 
-static void on_readable(struct ev_loop *ev, ev_io *watcher, int revents)
+static void on_readable(struct stream *stream)
 {
-	struct stream *stream = watcher->data;
-
-	(void)ev;
-	(void)revents;
 	if (stream->is_handshaking) {
 		shake_hands(stream);
 		return;
@@ -467,11 +486,8 @@ void stream_read_pause(struct stream *stream)
 /* The last read left nothing, and the loop, which has watched since, has not seen anything come. */
 static bool is_known_dry(const struct stream *stream)
 {
-	/* The macros of libev only look, but know no const. */
-	ev_io *reader = (ev_io *)(uintptr_t)&stream->reader;
-
-	return stream->tls == NULL && stream->is_dry && ev_is_active(reader) &&
-	       !ev_is_pending(reader);
+	return stream->tls == NULL && stream->is_dry && (watched(stream) & EV_READ) != 0 &&
+	       ((const ev_watcher *)&stream->watcher)->pending == 0;
 }
 
 bool stream_has_more(const struct stream *stream)
@@ -562,15 +578,23 @@ static void flush_at_end(void *ctx)
 		flush(stream);
 }
 
-static void on_writable(struct ev_loop *ev, ev_io *watcher, int revents)
+static void on_writable(struct stream *stream)
+{
+	flush(stream);
+	if (stream->is_handshaking && !is_output_dead(stream))
+		shake_hands(stream);
+}
+
+/* Reading may end what was to be written, or close the stream. */
+static void on_event(struct ev_loop *ev, ev_io *watcher, int revents)
 {
 	struct stream *stream = watcher->data;
 
 	(void)ev;
-	(void)revents;
-	flush(stream);
-	if (stream->is_handshaking && !is_output_dead(stream))
-		shake_hands(stream);
+	if (revents & EV_READ)
+		on_readable(stream);
+	if (revents & EV_WRITE && is_socket_full(stream))
+		on_writable(stream);
 }
 
 static void gather(struct stream *stream, struct str bytes)
@@ -692,9 +716,8 @@ void stream_init(struct stream *stream, struct loop *loop, int fd, size_t in_max
 	buf_init(&stream->out, out_max);
 	task_init(&stream->input_task, tell, stream);
 	task_init(&stream->flush_task, flush_at_end, stream);
-	ev_io_init(&stream->reader, on_readable, fd, EV_READ);
-	ev_io_init(&stream->writer, on_writable, fd, EV_WRITE);
-	stream->reader.data = stream->writer.data = stream;
+	ev_io_init(&stream->watcher, on_event, fd, EV_READ);
+	stream->watcher.data = stream;
 }
 
 void stream_set_secret(struct stream *stream)
@@ -723,8 +746,7 @@ void stream_close(struct stream *stream, bool reset)
 {
 	if (stream->loop == NULL || stream->fd < 0)
 		return;
-	ev_io_stop(loop_ev(stream->loop), &stream->reader);
-	ev_io_stop(loop_ev(stream->loop), &stream->writer);
+	watch(stream, 0);
 	task_cancel(&stream->input_task, stream->loop);
 	task_cancel(&stream->flush_task, stream->loop);
 	stream->transport->close(stream, reset);
