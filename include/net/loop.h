@@ -34,6 +34,9 @@ struct ev_loop *loop_ev(struct loop *loop);
  * as of the call). */
 uint64_t loop_now_ms(const struct loop *loop);
 
+/* The number of this turn, never 0 (before the loop runs: of the last one). It begins anew after 2^32. */
+uint32_t loop_turn(const struct loop *loop);
+
 /* A buffer of LOOP_SCRATCH_SIZE bytes that is valid until control returns to the loop; for
  * reads whose bytes are looked at once. */
 #define LOOP_SCRATCH_SIZE 65536

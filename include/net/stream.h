@@ -66,7 +66,8 @@ struct tls_state;
 
 struct stream {
 	struct loop *loop;
-	int fd; /* -1: closed */
+	int fd;              /* -1: closed */
+	uint32_t asked_turn; /* in which it was asked whether the peer has gone; 0: never */
 	const struct stream_events *events;
 	void *ctx;
 	const struct stream_transport *transport; /* the socket alone, or TLS on it */
@@ -83,9 +84,11 @@ struct stream {
 	bool is_fin_sent;      /* … and the socket was told */
 	bool is_handshaking;   /* of TLS: neither input nor output is the owner's yet */
 	bool is_input_ignored; /* something arrived while reading was stopped */
-	bool is_dry;           /* the last read has left nothing; counts while the socket is watched for input */
-	bool is_secret;        /* see stream_set_secret */
-	int error;             /* errno of the failure, when there was one */
+	bool is_dry; /* the last read has left nothing; counts while the socket is watched for input */
+	bool is_secret;                     /* see stream_set_secret */
+	bool was_gone;                      /* the answer of asked_turn */
+	uint8_t seat;                       /* for presence.c: one more than its place; 0: none */
+	int error;                          /* errno of the failure, when there was one */
 	uint64_t bytes_read, bytes_written; /* of the owner's; with TLS before encryption */
 };
 
@@ -192,8 +195,9 @@ const struct tls_state *stream_tls_state(const struct stream *stream);
  * False: there is none. */
 bool stream_channel_binding(const struct stream *stream, char *out);
 
-/* Has the peer reset or fully closed the connection (a half-close is not that)? Asks the kernel. */
-bool stream_peer_is_gone(const struct stream *stream);
+/* Has the peer reset or fully closed the connection (a half-close is not that)? The kernel is asked, once in a turn
+ * at most. */
+bool stream_peer_is_gone(struct stream *stream);
 
 /*
  * Closes the socket and drops what is buffered; idempotent; may be called from any callback.

@@ -27,6 +27,7 @@ struct loop {
 	ev_prepare turn_end;
 	ev_idle no_sleep; /* active while work is left for the next turn */
 	bool is_running;
+	uint32_t turn;
 	uint64_t now_ms;
 	struct task_queue queues[QUEUE_COUNT];
 	ev_timer held_beat; /* active while something is held */
@@ -46,13 +47,15 @@ static uint64_t clock_ms(void)
 
 /* ---- Turns --------------------------------------------------------------------------------- */
 
-static void take_time(struct ev_loop *ev, ev_check *watcher, int revents)
+static void begin_turn(struct ev_loop *ev, ev_check *watcher, int revents)
 {
 	struct loop *loop = watcher->data;
 
 	(void)ev;
 	(void)revents;
 	loop->now_ms = clock_ms();
+	if (++loop->turn == 0)
+		loop->turn = 1;
 }
 
 /* The idle watcher exists to keep the loop from sleeping. */
@@ -160,11 +163,12 @@ struct loop *loop_new(void)
 	/* NOENV: the environment (LIBEV_FLAGS) does not choose another backend. */
 	loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV);
 	ASSERT(loop->ev != NULL);
+	loop->turn = 1;
 	for (unsigned i = 0; i < QUEUE_COUNT; i++)
 		TAILQ_INIT(&loop->queues[i]);
 	ev_timer_init(&loop->held_beat, beat_held, HELD_BEAT_S, HELD_BEAT_S);
 	loop->held_beat.data = loop;
-	ev_check_init(&loop->turn_begin, take_time);
+	ev_check_init(&loop->turn_begin, begin_turn);
 	ev_set_priority(&loop->turn_begin, EV_MAXPRI);
 	loop->turn_begin.data = loop;
 	ev_check_start(loop->ev, &loop->turn_begin);
@@ -215,6 +219,11 @@ struct ev_loop *loop_ev(struct loop *loop)
 uint64_t loop_now_ms(const struct loop *loop)
 {
 	return loop->is_running ? loop->now_ms : clock_ms();
+}
+
+uint32_t loop_turn(const struct loop *loop)
+{
+	return loop->turn;
 }
 
 char *loop_scratch(struct loop *loop)

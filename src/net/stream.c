@@ -1,13 +1,13 @@
 #include "net/stream.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "presence_priv.h"
 #include "stream_priv.h"
 
 /* Unread bytes that are thrown away before a close, so that it does not become a reset. */
@@ -733,13 +733,9 @@ bool stream_is_open(const struct stream *stream)
 	return stream->fd >= 0;
 }
 
-bool stream_peer_is_gone(const struct stream *stream)
+bool stream_peer_is_gone(struct stream *stream)
 {
-	struct pollfd asked = { .fd = stream->fd };
-
-	if (stream->fd < 0 || stream->error != 0)
-		return true;
-	return poll(&asked, 1, 0) > 0 && (asked.revents & (POLLERR | POLLHUP)) != 0;
+	return stream->fd < 0 || stream->error != 0 || presence_is_gone(stream);
 }
 
 void stream_close(struct stream *stream, bool reset)
@@ -747,6 +743,7 @@ void stream_close(struct stream *stream, bool reset)
 	if (stream->loop == NULL || stream->fd < 0)
 		return;
 	watch(stream, 0);
+	presence_leave(stream);
 	task_cancel(&stream->input_task, stream->loop);
 	task_cancel(&stream->flush_task, stream->loop);
 	stream->transport->close(stream, reset);
