@@ -254,7 +254,7 @@ static void send_received(struct session *session)
 		.smtputf8 = transaction->mail_params.smtputf8,
 		.time = time(NULL),
 	};
-	char memory[RECEIVED_MAX];
+	BUF_MEMORY char memory[RECEIVED_MAX];
 	struct buf field = buf_on(memory, sizeof(memory));
 
 	received_print(&received, &field);

@@ -102,7 +102,7 @@ static struct str list_recipients(const struct transaction *transaction, struct 
 void session_log_transaction(const struct connection *connection, uint64_t now_ms)
 {
 	const struct transaction *transaction = connection->transaction;
-	char memory[RECIPIENTS_LOGGED];
+	BUF_MEMORY char memory[RECIPIENTS_LOGGED];
 	struct buf recipients = buf_on(memory, sizeof(memory));
 	struct client_text client;
 

@@ -15,6 +15,7 @@
 /* Reads of what TLS holds already, so that a flood of small records does not keep the others
  * waiting; the rest follows in the next turn. */
 #define READS_AN_EVENT 8
+#define GATHERED_MIN 256 /* memory for output, before it grows */
 
 /* ---- Transport: the socket alone --------------------------------------------------------------- */
 
@@ -597,12 +598,23 @@ static void on_event(struct ev_loop *ev, ev_io *watcher, int revents)
 		on_writable(stream);
 }
 
+/* What is said first in a turn is seldom all of it. */
+static void begin_gathering(struct stream *stream, size_t n)
+{
+	if (buf_memory(&stream->out) == 0 && n < GATHERED_MIN &&
+		GATHERED_MIN <= buf_room(&stream->out))
+		buf_reserve(&stream->out, GATHERED_MIN);
+}
+
 static void gather(struct stream *stream, struct str bytes)
 {
+	if (bytes.n == 0)
+		return;
+	begin_gathering(stream, bytes.n);
 	bool is_gathered = buf_write(&stream->out, bytes);
 
 	ASSERT(is_gathered);
-	if (bytes.n > 0 && !is_socket_full(stream))
+	if (!is_socket_full(stream))
 		task_defer_flush(&stream->flush_task, stream->loop);
 }
 

@@ -215,7 +215,7 @@ static bool write_attribute(struct buf *out, struct str name, struct str value)
 static unsigned write_command(struct buf *out, const struct xclient_identity *identity,
 	unsigned set, enum command command)
 {
-	char memory[VALUE_MAX];
+	BUF_MEMORY char memory[VALUE_MAX];
 	unsigned written = 0;
 
 	buf_write(out, command == IN_XCLIENT ? STR("XCLIENT") : STR("XFORWARD"));
@@ -231,7 +231,7 @@ static unsigned write_command(struct buf *out, const struct xclient_identity *id
 
 unsigned xclient_attributes(const struct xclient_identity *identity, unsigned announced)
 {
-	char memory[VALUE_MAX];
+	BUF_MEMORY char memory[VALUE_MAX];
 	unsigned set = 0;
 
 	for (size_t i = 0; i < COUNT(rows); i++)
@@ -252,7 +252,7 @@ unsigned xclient_print(const struct xclient_identity *identity, unsigned due, st
 {
 	unsigned without_hello = due & ~(unsigned)XCLIENT_HELO;
 	const unsigned tries[] = { due, without_hello, without_hello & ~(unsigned)LAST_OF_XCLIENT };
-	char memory[XCLIENT_LINE_MAX];
+	BUF_MEMORY char memory[XCLIENT_LINE_MAX];
 	struct buf line = buf_on(memory, sizeof(memory));
 	unsigned written = write_command(&line, identity, tries[0], IN_XCLIENT);
 
@@ -267,7 +267,7 @@ unsigned xclient_print(const struct xclient_identity *identity, unsigned due, st
 
 unsigned xforward_print(const struct xclient_identity *identity, unsigned due, struct buf *out)
 {
-	char memory[XCLIENT_LINE_MAX];
+	BUF_MEMORY char memory[XCLIENT_LINE_MAX];
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	ASSERT(due != 0);

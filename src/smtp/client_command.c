@@ -38,7 +38,7 @@ static struct str hello_verb(const struct smtp_client *client, enum smtp_client_
 
 void client_send_hello(struct smtp_client *client, enum smtp_client_step step)
 {
-	char memory[COMMAND_MAX];
+	BUF_MEMORY char memory[COMMAND_MAX];
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	put(&line, hello_verb(client, step));
@@ -64,7 +64,7 @@ void smtp_client_starttls(struct smtp_client *client)
 
 void client_send_xclient(struct smtp_client *client)
 {
-	char memory[XCLIENT_LINE_MAX];
+	BUF_MEMORY char memory[XCLIENT_LINE_MAX];
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	client->xclient_due = xclient_print(client->identity, client->xclient_due, &line);
@@ -109,7 +109,7 @@ void smtp_client_quit(struct smtp_client *client)
 
 bool smtp_client_xforward(struct smtp_client *client, const struct xclient_identity *identity)
 {
-	char memory[XCLIENT_LINE_MAX];
+	BUF_MEMORY char memory[XCLIENT_LINE_MAX];
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	ASSERT(smtp_client_can_send(client));
@@ -124,7 +124,7 @@ bool smtp_client_xforward(struct smtp_client *client, const struct xclient_ident
 
 void smtp_client_mail(struct smtp_client *client, const struct transaction *transaction)
 {
-	char memory[COMMAND_MAX];
+	BUF_MEMORY char memory[COMMAND_MAX];
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	ASSERT(smtp_client_can_send(client));
@@ -137,7 +137,7 @@ void smtp_client_mail(struct smtp_client *client, const struct transaction *tran
 
 void smtp_client_rcpt(struct smtp_client *client, const struct recipient *recipient)
 {
-	char memory[COMMAND_MAX];
+	BUF_MEMORY char memory[COMMAND_MAX];
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	ASSERT(smtp_client_can_send(client));
@@ -172,7 +172,7 @@ bool smtp_client_can_bdat(const struct smtp_client *client)
 /* RFC 3030 section 2: bdat-cmd ::= "BDAT" SP chunk-size [ SP end-marker ] CR LF */
 void smtp_client_bdat(struct smtp_client *client, size_t n, bool is_last)
 {
-	char memory[64];
+	BUF_MEMORY char memory[64];
 	struct buf line = buf_on(memory, sizeof(memory));
 
 	ASSERT(smtp_client_can_bdat(client));
