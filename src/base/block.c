@@ -9,24 +9,17 @@
 #include "base/xalloc.h"
 
 /*
- * Small sizes are 16 bytes apart and middle ones, in which most messages fit, 1024, each with the 8
- * that malloc(3) has left beside its own word. Above them the powers of two, as long as blocks are
- * kept at all; then whole pages.
+ * Sizes of blocks. The small ones, in which idle connections are, are 16 bytes apart; above them there are four to
+ * each power of two, as long as blocks are kept at all; then whole pages. All but these have 8 bytes more, which
+ * malloc(3) has left beside its own word.
  */
 #define STEP 16
 #define ODD 8
-#define SMALL_MAX 4088
-#define SMALL_COUNT ((SMALL_MAX - ODD) / STEP + 1)
-#define MIDDLE_STEP 1024
-#define MIDDLE_MAX 8184
-#define MIDDLE_COUNT ((MIDDLE_MAX - SMALL_MAX) / MIDDLE_STEP)
-#define POWER_BASE (SMALL_COUNT + MIDDLE_COUNT) /* its class */
-#define POWER_FIRST 16384
-#define POWER_LAST 131072
-#define CLASS_COUNT (POWER_BASE + 4)
+#define SMALL_LAST 1536
+#define SMALL_COUNT (SMALL_LAST / STEP + 1)
+#define KEPT_LAST 131072
+#define CLASS_COUNT (SMALL_COUNT + 26)
 #define PAGE 4096
-
-_Static_assert(POWER_FIRST << (CLASS_COUNT - POWER_BASE - 1) == POWER_LAST, "a class for each");
 
 #if defined(__SANITIZE_ADDRESS__)
 #define IS_SANITIZED 1
@@ -46,27 +39,34 @@ struct class
 static struct class classes[CLASS_COUNT];
 static size_t kept_bytes;
 
+/* The sizes m << k, m from 4 to 7, in their order: 4 k + m, with a number of its own for each. */
+#define QUARTERS(k, m) (4 * (size_t)(k) + (m))
+#define TO_CLASS (SMALL_COUNT - 1 - QUARTERS(8, 6)) /* the last small size is 6 << 8 */
+
+_Static_assert(SMALL_LAST == 6 << 8, "small sizes end where quarters begin");
+_Static_assert(
+	KEPT_LAST == 4 << 15 && CLASS_COUNT == QUARTERS(15, 4) + TO_CLASS + 1, "a class for each");
+
 /* CLASS_COUNT: so large that none is kept. */
 static size_t class_of(size_t size)
 {
-	size_t class = POWER_BASE;
+	size_t most = size > STEP + ODD ? size - ODD - 1
+					: STEP - 1; /* below the size that is looked for */
 
-	if (size <= SMALL_MAX)
-		return size <= ODD ? 1 : (size - ODD + STEP - 1) / STEP;
-	if (size <= MIDDLE_MAX)
-		return SMALL_COUNT + (size - SMALL_MAX - 1) / MIDDLE_STEP;
-	while (class < CLASS_COUNT && size > (size_t)POWER_FIRST << (class - POWER_BASE))
-		class ++;
-	return class;
+	if (most < SMALL_LAST)
+		return most / STEP + 1;
+	if (most >= KEPT_LAST)
+		return CLASS_COUNT;
+	unsigned k = 61 - (unsigned)__builtin_clzll(most);
+	return QUARTERS(k, most >> k) + 1 + TO_CLASS;
 }
 
 static size_t size_of(size_t class)
 {
 	if (class < SMALL_COUNT)
 		return class * STEP + ODD;
-	if (class < POWER_BASE)
-		return SMALL_MAX + (class - SMALL_COUNT + 1) * MIDDLE_STEP;
-	return (size_t)POWER_FIRST << (class - POWER_BASE);
+	size_t number = class - TO_CLASS;
+	return ((number % 4 + 4) << (number / 4 - 1)) + ODD;
 }
 
 size_t block_size(size_t size)
