@@ -19,6 +19,7 @@
 #define BLOCK_KEPT_EACH 64
 #define BLOCK_KEPT_BYTES (256 * 1024)
 #define BLOCK_LARGE (256 * 1024)
+#define BLOCK_TRIM_BYTES (64 * 1024)
 
 /* How many bytes a block for `size` holds: at least as many, of which all may be used. */
 size_t block_size(size_t size);
@@ -36,5 +37,12 @@ void *block_resize(void *block, size_t old_size, size_t size);
 
 /* Bytes that are kept. */
 size_t block_kept(void);
+
+/*
+ * To be called now and then while anything is kept: gives back what has been kept, and not been needed, since
+ * the call before, and has malloc(3) give its holes back to the system when BLOCK_TRIM_BYTES were freed
+ * meanwhile. So a program at rest keeps nothing. Takes as long as there are holes: up to milliseconds.
+ */
+void block_tidy(void);
 
 #endif

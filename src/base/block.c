@@ -1,5 +1,6 @@
 #include "base/block.h"
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -33,11 +34,14 @@
 struct class
 {
 	unsigned count;
+	unsigned unused; /* so many of the first were there all the time since block_tidy() */
 	void *blocks[BLOCK_KEPT_EACH];
 };
 
 static struct class classes[CLASS_COUNT];
 static size_t kept_bytes;
+/* Freed since block_tidy(): malloc(3) may have kept them. */
+static size_t freed_bytes;
 
 /* The sizes m << k, m from 4 to 7, in their order: 4 k + m, with a number of its own for each. */
 #define QUARTERS(k, m) (4 * (size_t)(k) + (m))
@@ -97,18 +101,25 @@ static void *fresh(size_t whole)
 
 static void drop(void *block, size_t whole)
 {
-	if (is_mapped(whole))
+	if (is_mapped(whole)) {
 		munmap(block, whole);
-	else
-		free(block);
+		return;
+	}
+	free(block);
+	freed_bytes += whole;
 }
 
 /* ---- What is kept --------------------------------------------------------------------------------- */
 
-static void *take_kept(size_t class)
+static void *take_kept(size_t number)
 {
-	kept_bytes -= size_of(class);
-	return classes[class].blocks[--classes[class].count];
+	struct class *class = &classes[number];
+
+	kept_bytes -= size_of(number);
+	class->count--;
+	if (class->unused > class->count)
+		class->unused = class->count;
+	return class->blocks[class->count];
 }
 
 void *block_take(size_t size)
@@ -189,4 +200,27 @@ void *block_resize(void *block, size_t old_size, size_t size)
 size_t block_kept(void)
 {
 	return kept_bytes;
+}
+
+/* The first of them, as the last are taken first. */
+static void drop_unused(size_t number)
+{
+	struct class *class = &classes[number];
+
+	for (unsigned i = 0; i < class->unused; i++)
+		drop(class->blocks[i], size_of(number));
+	kept_bytes -= class->unused * size_of(number);
+	class->count -= class->unused;
+	memmove(class->blocks, class->blocks + class->unused,
+		class->count * sizeof(class->blocks[0]));
+	class->unused = class->count;
+}
+
+void block_tidy(void)
+{
+	for (size_t number = 0; number < CLASS_COUNT; number++)
+		drop_unused(number);
+	if (freed_bytes >= BLOCK_TRIM_BYTES)
+		malloc_trim(0);
+	freed_bytes = 0;
 }

@@ -4,12 +4,17 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/block.h"
 #include "base/log.h"
 #include "base/xalloc.h"
 
 /* Tasks run in one turn, so that tasks which defer each other cannot starve the sockets. */
 #define TASKS_A_TURN 4096
 #define HELD_BEAT_S (LOOP_HOLD_MS / 2000.0)
+/* While memory is kept it is tidied once a second; less often when that takes long, so that it takes a
+ * hundredth of the time at most. */
+#define TIDY_BEAT_S 1.0
+#define TIDY_SHARE 100
 
 TAILQ_HEAD(task_queue, task);
 
@@ -31,6 +36,7 @@ struct loop {
 	uint64_t now_ms;
 	struct task_queue queues[QUEUE_COUNT];
 	ev_timer held_beat; /* active while something is held */
+	ev_timer tidy_beat; /* active while blocks of memory are kept */
 	struct retired *retired;
 	size_t retired_count, retired_capacity;
 	char scratch[LOOP_SCRATCH_SIZE];
@@ -126,6 +132,26 @@ static void beat_held(struct ev_loop *ev, ev_timer *watcher, int revents)
 		ev_timer_stop(ev, watcher);
 }
 
+static void tidy(struct ev_loop *ev, ev_timer *watcher, int revents)
+{
+	uint64_t start_ms = clock_ms();
+
+	(void)revents;
+	block_tidy();
+	double took_s = (double)(clock_ms() - start_ms) / 1000.0;
+	watcher->repeat = TIDY_BEAT_S + TIDY_SHARE * took_s;
+	if (block_kept() > 0)
+		ev_timer_again(ev, watcher);
+	else
+		ev_timer_stop(ev, watcher);
+}
+
+static void tidy_later(struct loop *loop)
+{
+	if (block_kept() > 0 && !ev_is_active(&loop->tidy_beat))
+		ev_timer_again(loop->ev, &loop->tidy_beat);
+}
+
 /* Freeing may retire more. */
 static void free_retired(struct loop *loop)
 {
@@ -143,6 +169,7 @@ static void end_turn(struct loop *loop)
 	run_flushes(loop);
 	free_retired(loop);
 	log_flush();
+	tidy_later(loop);
 	if (TAILQ_EMPTY(&loop->queues[QUEUE_TASKS]) && TAILQ_EMPTY(&loop->queues[QUEUE_FLUSHES]))
 		ev_idle_stop(loop->ev, &loop->no_sleep);
 	else
@@ -168,6 +195,8 @@ struct loop *loop_new(void)
 		TAILQ_INIT(&loop->queues[i]);
 	ev_timer_init(&loop->held_beat, beat_held, HELD_BEAT_S, HELD_BEAT_S);
 	loop->held_beat.data = loop;
+	ev_timer_init(&loop->tidy_beat, tidy, TIDY_BEAT_S, TIDY_BEAT_S);
+	ev_set_priority(&loop->tidy_beat, EV_MINPRI);
 	ev_check_init(&loop->turn_begin, begin_turn);
 	ev_set_priority(&loop->turn_begin, EV_MAXPRI);
 	loop->turn_begin.data = loop;

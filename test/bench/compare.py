@@ -16,7 +16,7 @@ import report
 from servers import KINDS, SERVERS, Failure, Setup, make_pair, with_parent
 from workloads import WORKLOADS
 
-SETTLE_SECONDS = 0.5  # until what is held is where it stays
+SETTLE_SECONDS = 4  # until what is held is where it stays, and what is not needed was given back
 
 
 # ---- The load generator

@@ -15,7 +15,7 @@ import pytest
 from backend import Backend
 from client import Client
 from gatepost import FLAT, Gatepost, is_sanitized, merge
-from patience import tight
+from patience import tight, wait_until
 
 MB = 1024 * 1024
 LARGE = (1024 if os.environ.get("GATEPOST_LARGE") else 300) * MB
@@ -169,6 +169,29 @@ def test_idle_connections_are_small():
         each = (gatepost.rss_kb() - before) / 200
         assert each < (60 if is_sanitized() else 16), f"{each} KB each"
         for client in first + second:
+            client.close()
+        gatepost.wait_idle()
+
+
+@pytest.mark.parametrize("extensions", ["PIPELINING", "PIPELINING,CHUNKING"])
+def test_connections_stopped_within_a_message_are_small(extensions):
+    """What their messages have passed through is given back; chunks left ten times as much in holes."""
+    with Backend(record_body=False, extensions=extensions) as backend, start(
+            backend, {"limits": {"connections_per_client": 0}}) as gatepost:
+        peak_after(gatepost, 512 * 1024)
+        before = gatepost.rss_kb()
+        clients = [Client(gatepost.address) for _ in range(100)]
+        for client in clients:
+            client.hello()
+            client.envelope()
+            client.command("DATA", 354)
+        for client in clients:
+            client.send(b"Subject: half\r\n\r\n" + CHUNK[:512 * 1024])
+
+        def is_small():
+            return gatepost.rss_kb() - before < 100 * (60 if is_sanitized() else 9)
+        wait_until(is_small, complaint="they stay large")
+        for client in clients:
             client.close()
         gatepost.wait_idle()
 

@@ -5,6 +5,7 @@
 #include <cmocka.h>
 
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,6 +156,62 @@ static void large_ones_make_room(void **state)
 	block_give(small, 568);
 }
 
+/* What was taken meanwhile was needed; the rest of its size was not. */
+static void what_is_not_needed_is_given_back(void **state)
+{
+	(void)state;
+	if (IS_SANITIZED)
+		return;
+	block_tidy();
+	block_tidy();
+	assert_int_equal(block_kept(), 0);
+	give_many(200, 3);
+	block_tidy();
+	assert_int_equal(block_kept(), 3 * block_size(200));
+	give_many(200, 1);
+	give_many(5000, 1);
+	block_tidy();
+	assert_int_equal(block_kept(), block_size(200) + block_size(5000));
+	block_tidy();
+	assert_int_equal(block_kept(), 0);
+	give_many(200, 1);
+	assert_int_equal(block_kept(), block_size(200));
+}
+
+static size_t resident(void)
+{
+	unsigned long pages = 0, ignored;
+	FILE *file = fopen("/proc/self/statm", "r");
+
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%lu %lu", &ignored, &pages), 2);
+	fclose(file);
+	return pages * 4096;
+}
+
+/* Large ones, each with a small one behind it that stays: malloc(3) would keep their memory for ever. */
+static void holes_go_back_to_the_system(void **state)
+{
+	enum { COUNT = 64, LARGE = 120000, STAYS = 3000 };
+	void *large[COUNT], *stays[COUNT];
+
+	(void)state;
+	if (IS_SANITIZED)
+		return;
+	for (size_t i = 0; i < COUNT; i++) {
+		large[i] = memset(block_take(LARGE), 1, LARGE);
+		stays[i] = memset(block_take(STAYS), 1, STAYS);
+	}
+	size_t before = resident();
+	for (size_t i = 0; i < COUNT; i++)
+		block_give(large[i], LARGE);
+	block_tidy();
+	block_tidy();
+	assert_true(resident() + COUNT * (size_t)LARGE / 2 < before);
+	for (size_t i = 0; i < COUNT; i++)
+		block_give(stays[i], STAYS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -165,6 +222,8 @@ int main(void)
 		cmocka_unit_test(what_was_given_is_taken_again),
 		cmocka_unit_test(what_is_kept_is_bounded),
 		cmocka_unit_test(large_ones_make_room),
+		cmocka_unit_test(what_is_not_needed_is_given_back),
+		cmocka_unit_test(holes_go_back_to_the_system),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,6 +10,7 @@
 /* cmocka.h needs the headers above. */
 #include <cmocka.h>
 
+#include "base/block.h"
 #include "net/loop.h"
 #include "support/loop_run.h"
 
@@ -52,6 +53,23 @@ static int teardown(void **state)
 	loop_free(&story->loop);
 	free(story);
 	return 0;
+}
+
+/* ---- Memory ----------------------------------------------------------------------------------- */
+
+static bool has_given_back(void *ctx)
+{
+	(void)ctx;
+	return block_kept() == 0;
+}
+
+/* A loop at rest does not sleep on memory that nobody needs. Under AddressSanitizer there is none. */
+static void test_kept_memory_is_given_back(void **state)
+{
+	struct story *story = *state;
+
+	block_give(block_take(1000), 1000);
+	assert_true(loop_run_while(story->loop, LOOP_RUN_LIMIT_MS, has_given_back, NULL));
 }
 
 /* ---- Turns ----------------------------------------------------------------------------------- */
@@ -489,6 +507,7 @@ int main(void)
 		TEST(test_timer_set_while_expiring),
 		TEST(test_what_has_come_is_heard_before_a_deadline),
 		TEST(test_stop_of_an_unused_timer),
+		TEST(test_kept_memory_is_given_back),
 		TEST(test_signals),
 		TEST(test_scratch_is_writable),
 	};
