@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from auth import Scram, auth_plain, encode, hash_password, plain, quick_hash
-from auth_rig import (MX, SECRETS, WRONG, Gatepost, backend, configured, fail, latest, limited,
-                      listener, pair, quick_users, session, succeed, users)
+from auth_rig import (MX, SECRETS, WRONG, Gatepost, backend, brisk_users, configured, fail, latest,
+                      limited, listener, pair, quick_users, session, succeed, users)
 from client import Client, proxy_v1
 from patience import tight, wait_until
 from processes import children
@@ -164,8 +164,8 @@ class Attack:
 
 
 @pytest.mark.parametrize("per_client", [0, 10])
-def test_honest_logins_pass_while_one_guesses(backend, users, pair, per_client):
-    with limited(backend, users, pair, failures_per_client=per_client) as gatepost:
+def test_honest_logins_pass_while_one_guesses(backend, brisk_users, pair, per_client):
+    with limited(backend, brisk_users, pair, failures_per_client=per_client) as gatepost:
         with Attack(gatepost, "127.0.0.66") as attack:
             wait_until(lambda: len(attack.codes) >= 20, 60)
             for name in ("bea", "shane", "scott", "yves"):

@@ -5,12 +5,13 @@ secret is ever written.
 """
 
 import contextlib
+import functools
 import re
 import time
 
 import gatepost as support
 import pytest
-from auth import auth_login, auth_plain, auth_scram, hash_password, quick_hash, shapes
+from auth import BRISK, auth_login, auth_plain, auth_scram, hash_password, quick_hash, shapes
 from backend import Backend
 from client import Client
 from dovecot import Dovecot
@@ -89,6 +90,12 @@ def users(tmp_path_factory):
 def quick_users(tmp_path_factory):
     """The same users with hashes of the same kinds, as cheap as they may be."""
     return users_file(tmp_path_factory.mktemp("users"), quick_hash)
+
+
+@pytest.fixture(scope="module")
+def brisk_users(tmp_path_factory):
+    """The same again: many checks at a time are a load, and yet are over soon on a busy machine."""
+    return users_file(tmp_path_factory.mktemp("users"), functools.partial(quick_hash, settings=BRISK))
 
 
 @pytest.fixture(scope="module")
