@@ -7,6 +7,8 @@
 users: local parts of example.com, each with the KB that its mailbox may hold, or None.
 """
 
+import re
+
 from daemon import run_as_root
 from dovecot import Dovecot
 from ports import keep_port
@@ -79,4 +81,10 @@ class DovecotLmtp(Dovecot):
         """What is in the mailbox, bytes each, oldest first."""
         folder = self.directory / "mail" / user / "new"
         found = run_as_root("find", str(folder), "-type", "f").stdout if folder.exists() else ""
-        return [run_as_root("cat", name).stdout for name in sorted(found.split())]
+        return [run_as_root("cat", name).stdout for name in sorted(found.split(), key=delivered_at)]
+
+
+def delivered_at(path):
+    """Seconds and microseconds, of a name in a Maildir; the latter are without leading zeros there."""
+    seconds, micros = re.search(r"/(\d+)\.M(\d+)P[^/]*$", path).groups()
+    return int(seconds), int(micros)
