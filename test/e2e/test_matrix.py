@@ -85,10 +85,14 @@ def test_second_server_fails_too(outcomes, setting):
 
 
 def test_memory_does_not_grow():
-    """The same cells again and again, those that take no time; what is lost by one adds up."""
+    """The same cells again and again, those that take no time; what is lost by one adds up. Once in a while
+    one more thing of a size is there at a time than ever before, and the sanitizer has more of them made at
+    once than are needed: a step of a hundred KB or two, which is not repeated."""
+    def stays(sizes):
+        return len(sizes) >= 6 and sizes[-1] - sizes[-5] <= 64
     setting = Setting(1, "kept", "bdat")
     quick = [Cell(setting, state, fault) for state in ("mail", "rcpt2", "bdat1", "dot", "rset")
              for fault in ("refuse-close", "reset", "garbage", VERDICTS[0], FINE[0], CLOSING[0])]
-    sizes = grow(setting, quick, 6)
-    assert sizes[-1] - sizes[1] <= 64, sizes
+    sizes = grow(setting, quick, stays)
+    assert stays(sizes), sizes
     assert is_sanitized() or sizes[-1] < 40000, sizes

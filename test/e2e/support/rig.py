@@ -309,11 +309,11 @@ def try_all(setting, cells, act):
     return {" ".join(map(str, cell[1:])): text for cell, text in {**wrong, **late}.items()}
 
 
-def grow(setting, cells, rounds):
-    """KB of memory after each round."""
+def grow(setting, cells, is_enough, most=24):
+    """KB of memory after each round of these, until there are enough rounds, or so many."""
     with Rig(setting, cells) as rig:
         sizes = []
-        for _ in range(rounds):
+        while not is_enough(sizes) and len(sizes) < most:
             for cell in cells:
                 rig.try_cell(cell)
             sizes.append(rig.gatepost.rss_kb())
