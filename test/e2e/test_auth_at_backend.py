@@ -333,8 +333,9 @@ def test_client_that_goes_meanwhile():
         before = gatepost.fds()
         for count in (1, 2):
             with session(gatepost) as client:
+                there = len(backend.connections())
                 client.send(f"AUTH PLAIN {plain(NAME, PASSWORD)}\r\n")
-                backend.wait_for("connection", len(backend.connections()) + 1)
+                backend.wait_for("connection", there + 1)
             gatepost.wait_log("connection", count=count, ending="client_closed")
             gatepost.wait_fds(before)
         with session(gatepost) as client:
