@@ -119,17 +119,20 @@ static int watched(const struct stream *stream)
 	return ev_is_active(watcher) ? watcher->events & (EV_READ | EV_WRITE) : 0;
 }
 
-/* What the loop has seen and not told yet it forgets with a change; the kernel will say it again. */
+/* What the loop has seen and not told yet it would forget with a change. */
 static void watch(struct stream *stream, int events)
 {
+	struct ev_loop *ev = loop_ev(stream->loop);
+
 	if (events == watched(stream))
 		return;
-	if (ev_is_pending(&stream->watcher))
-		stream->is_dry = false;
-	ev_io_stop(loop_ev(stream->loop), &stream->watcher);
+	int seen = ev_clear_pending(ev, &stream->watcher) & events;
+	ev_io_stop(ev, &stream->watcher);
 	ev_io_modify(&stream->watcher, events);
 	if (events != 0)
-		ev_io_start(loop_ev(stream->loop), &stream->watcher);
+		ev_io_start(ev, &stream->watcher);
+	if (seen != 0)
+		ev_feed_event(ev, &stream->watcher, seen);
 }
 
 /* The loop knows nothing yet of a socket that it was not watching. */
@@ -560,10 +563,11 @@ static void flush(struct stream *stream)
 {
 	if (is_output_dead(stream))
 		return;
+	/* With TLS it may have been a read that sent what waited. */
 	if (stream_pending(stream) > 0)
 		send_now(stream, str_make(NULL, 0));
-	else if (!stream->is_finished)
-		return;
+	else
+		watch_output(stream, false);
 	if (is_output_dead(stream))
 		return;
 	buf_release(&stream->out);

@@ -12,6 +12,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 /* cmocka.h needs the headers above. */
 #include <cmocka.h>
@@ -90,22 +91,32 @@ struct owner {
 	struct loop *loop;
 	struct stream stream;
 	int peer;
-	struct buf got;      /* taken */
-	unsigned offers;     /* calls of input */
-	size_t offered;      /* bytes of the last one */
-	size_t take_most;    /* bytes taken a call */
-	bool stops;          /* reading, at each call */
-	bool pauses;         /* likewise */
-	bool starts;         /* it again in the same call */
-	bool restarts;       /* reading although it is started */
-	bool closes;         /* in whatever callback comes */
-	struct str answer;   /* written at each call of input */
-	struct stream *sink; /* what is taken is pushed there, back-pressure included */
+	struct buf got;         /* taken */
+	unsigned offers;        /* calls of input */
+	size_t offered;         /* bytes of the last one */
+	size_t take_most;       /* bytes taken a call */
+	bool stops;             /* reading, at each call */
+	bool pauses;            /* likewise */
+	bool starts;            /* it again in the same call */
+	bool restarts;          /* reading although it is started */
+	bool closes;            /* in whatever callback comes */
+	struct str answer;      /* written at each call of input */
+	struct stream *flooded; /* filled at each call of input */
+	struct stream *sink;    /* what is taken is pushed there, back-pressure included */
 	struct stream *source;
 	unsigned eofs, failures, drains, lefts;
 	size_t got_at_eof;
 	struct err err;
 };
+
+/* More than its socket takes. */
+static void flood(struct stream *stream)
+{
+	static char block[OUT_MAX];
+
+	while (stream_push(stream, str_make(block, sizeof(block))) == sizeof(block))
+		continue;
+}
 
 static size_t owner_input(void *ctx, struct str bytes)
 {
@@ -127,6 +138,8 @@ static size_t owner_input(void *ctx, struct str bytes)
 	}
 	if (owner->answer.n > 0)
 		stream_write(&owner->stream, owner->answer);
+	if (owner->flooded != NULL)
+		flood(owner->flooded);
 	if (owner->closes)
 		stream_close(&owner->stream, false);
 	assert_true(buf_write(&owner->got, str_range(bytes, 0, taken)));
@@ -875,6 +888,45 @@ static void test_full_socket_does_not_spin(void **state)
 	owner_close(&owner);
 }
 
+struct deadline {
+	const struct owner *owners;
+	unsigned offers; /* by the time it was over */
+};
+
+static void note_offers(void *ctx)
+{
+	struct deadline *deadline = ctx;
+
+	deadline->offers = deadline->owners[0].offers + deadline->owners[1].offers;
+}
+
+/* Each of two that have said something, while a deadline went by, fills the socket of the other: the other was heard
+ * too late then, as to watch its socket for room let the loop forget what it had seen. */
+static void test_input_that_was_seen_is_not_forgotten(void **state)
+{
+	const struct timespec pause = { .tv_nsec = 5000000 };
+	struct owner owners[2];
+	struct deadline deadline = { .owners = owners };
+	struct timer timer;
+
+	for (int i = 0; i < 2; i++) {
+		open_pair(&owners[i], *state);
+		stream_read_start(&owners[i].stream);
+		owners[i].flooded = &owners[1 - i].stream;
+	}
+	timer_init(&timer, *state, note_offers, &deadline);
+	turn(&owners[0]);
+	timer_set(&timer, 1);
+	say(&owners[0], "one");
+	say(&owners[1], "two");
+	nanosleep(&pause, NULL);
+	turn(&owners[0]);
+	timer_stop(&timer);
+	assert_int_equal(deadline.offers, 2);
+	for (int i = 0; i < 2; i++)
+		owner_close(&owners[i]);
+}
+
 /* Two streams back to back, as a message body goes. */
 static void test_relay_with_back_pressure(void **state)
 {
@@ -1328,6 +1380,7 @@ int main(void)
 		TEST(test_push),
 		TEST(test_slow_reader),
 		TEST(test_full_socket_does_not_spin),
+		TEST(test_input_that_was_seen_is_not_forgotten),
 		TEST(test_relay_with_back_pressure),
 		TEST(test_interrupted_and_short_calls),
 		TEST(test_lock_step_is_cheap),

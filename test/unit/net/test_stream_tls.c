@@ -961,6 +961,30 @@ static void test_full_socket(void **state)
 	close_all(&owner, &peer);
 }
 
+/* A full socket was watched for ever when it was a read that sent what waited, and nobody was told of the room. */
+static void test_what_waits_is_sent_by_a_read(void **state)
+{
+	struct owner owner;
+	struct tls_peer peer;
+	static char block[OUT_MAX + 1];
+
+	open_tls(&owner, &peer, *state);
+	while (encrypted(&owner) == 0)
+		assert_int_equal(stream_push(&owner.stream, str_make(block, STREAM_PUSH_MIN)),
+			STREAM_PUSH_MIN);
+	assert_int_equal(buf_used(&owner.stream.out), 0);
+	assert_false(stream_write(&owner.stream, str_make(block, sizeof(block))));
+	for (int i = 0; i < 20; i++)
+		tls_peer_pump(&peer);
+	tls_peer_say(&peer, STR("hello"));
+	one_turn(*state);
+	assert_int_equal(owner.offers, 1);
+	assert_int_equal(stream_pending(&owner.stream), 0);
+	assert_in_range(turns_of(*state, 100), 1, CALM);
+	assert_int_equal(owner.drains, 1);
+	close_all(&owner, &peer);
+}
+
 /* Records are larger than what may be kept, and the owner takes them in small pieces. */
 static void test_records_larger_than_the_buffer(void **state)
 {
@@ -1770,6 +1794,7 @@ int main(void)
 		TEST(test_interrupted_and_short_calls),
 		TEST(test_writes_of_a_turn_are_sent_once),
 		TEST(test_full_socket),
+		TEST(test_what_waits_is_sent_by_a_read),
 		TEST(test_records_larger_than_the_buffer),
 		TEST(test_flood_of_small_records),
 		TEST(test_key_updates),
