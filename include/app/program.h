@@ -7,8 +7,8 @@
 
 #include "app/settings.h"
 
-/* Runs until a signal ends it. `notices` are logged after the start, a record a line. Returns an exit status of
- * sysexits.h. */
+/* Runs until a signal ends it. `notices` are logged after the start, a record a line. Returns an
+ * exit status of sysexits.h. */
 int program_run(const struct settings *settings, struct str notices);
 
 #endif

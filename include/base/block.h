@@ -39,9 +39,10 @@ void *block_resize(void *block, size_t old_size, size_t size);
 size_t block_kept(void);
 
 /*
- * To be called now and then while anything is kept: gives back what has been kept, and not been needed, since
- * the call before, and has malloc(3) give its holes back to the system when BLOCK_TRIM_BYTES were freed
- * meanwhile. So a program at rest keeps nothing. Takes as long as there are holes: up to milliseconds.
+ * To be called now and then while anything is kept: gives back what has been kept, and not been
+ * needed, since the call before, and has malloc(3) give its holes back to the system when
+ * BLOCK_TRIM_BYTES were freed meanwhile. So a program at rest keeps nothing. Takes the longer the
+ * more holes there are: up to milliseconds.
  */
 void block_tidy(void);
 

@@ -40,7 +40,8 @@ static inline void buf_free(struct buf *buf)
  * is not freed or released. */
 struct buf buf_on(char *memory, size_t size);
 
-/* Marks such memory: what is in it is written before it is read, so it is not zeroed as other variables are. */
+/* Marks such memory: what is in it is written before it is read, so it is not zeroed as other
+ * variables are. */
 #define BUF_MEMORY __attribute__((uninitialized))
 
 /* From now on what is consumed, cut, moved or freed is wiped where it was. */

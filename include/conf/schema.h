@@ -102,9 +102,9 @@ struct conf_field {
 
 /*
  * Reads the file into `value` (of `size` bytes) by the table. Returns 0, with notices in `report` if
- * there are any, or -1 with everything that is wrong in it, one line each. `${NAME}` and `${NAME:-default}` in scalars take
- * environment variables, `$$` is a dollar sign; a variable that is unset and has no default is a
- * mistake. On failure `value` is freed and zeroed.
+ * there are any, or -1 with everything that is wrong in it, one line each. `${NAME}` and
+ * `${NAME:-default}` in scalars take environment variables, `$$` is a dollar sign; a variable that
+ * is unset and has no default is a mistake. On failure `value` is freed and zeroed.
  */
 int conf_read_file(const char *path, const struct conf_field *table, void *value, size_t size,
 	struct buf *report);

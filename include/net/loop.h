@@ -34,7 +34,8 @@ struct ev_loop *loop_ev(struct loop *loop);
  * as of the call). */
 uint64_t loop_now_ms(const struct loop *loop);
 
-/* The number of this turn, never 0 (before the loop runs: of the last one). It begins anew after 2^32. */
+/* The number of this turn, never 0 (before the loop runs: of the last one). It begins anew after
+ * 2^32. */
 uint32_t loop_turn(const struct loop *loop);
 
 /* A buffer of LOOP_SCRATCH_SIZE bytes that is valid until control returns to the loop; for

@@ -195,8 +195,8 @@ const struct tls_state *stream_tls_state(const struct stream *stream);
  * False: there is none. */
 bool stream_channel_binding(const struct stream *stream, char *out);
 
-/* Has the peer reset or fully closed the connection (a half-close is not that)? The kernel is asked, once in a turn
- * at most. */
+/* Has the peer reset or fully closed the connection (a half-close is not that)? The kernel is asked,
+ * once in a turn at most. */
 bool stream_peer_is_gone(struct stream *stream);
 
 /*

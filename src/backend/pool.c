@@ -92,8 +92,8 @@ void pool_put(struct link **given)
 		settle(link);
 }
 
-/* The server has said nothing that nobody asked for, as far as the loop has seen. What comes between its look and
- * the server's own reading of our next command, a question to the kernel would find for a small part of that time. */
+/* The server has said nothing that nobody asked for, as far as the loop has seen. A question to the
+ * kernel would cover only a small part of the time until the server reads our next command. */
 static bool is_silent(const struct link *link)
 {
 	return smtp_client_is_quiet(&link->client) && !stream_has_input(&link->stream);

@@ -10,9 +10,9 @@
 #include "base/xalloc.h"
 
 /*
- * Sizes of blocks. The small ones, in which idle connections are, are 16 bytes apart; above them there are four to
- * each power of two, as long as blocks are kept at all; then whole pages. All but these have 8 bytes more, which
- * malloc(3) has left beside its own word.
+ * Sizes of blocks. The small ones, in which idle connections are, are 16 bytes apart; above them
+ * there are four to each power of two, as long as blocks are kept at all; then whole pages. All but
+ * these have 8 bytes more, which malloc(3) has left beside its own word.
  */
 #define STEP 16
 #define ODD 8
@@ -54,8 +54,8 @@ _Static_assert(
 /* CLASS_COUNT: so large that none is kept. */
 static size_t class_of(size_t size)
 {
-	size_t most = size > STEP + ODD ? size - ODD - 1
-					: STEP - 1; /* below the size that is looked for */
+	/* Less than the size that is looked for. */
+	size_t most = size > STEP + ODD ? size - ODD - 1 : STEP - 1;
 
 	if (most < SMALL_LAST)
 		return most / STEP + 1;

@@ -1,7 +1,8 @@
 /*
- * Has the peer of a stream gone? A reset, or an end in both directions, does not show in what is read in front of it, so
- * the kernel is asked; and with the first stream all others that may ask in the same turn, in one call: those that have
- * asked before and whose input of this turn is still to come. An answer is good until the turn ends.
+ * Has the peer of a stream gone? A reset, or an end in both directions, does not show in what is
+ * read in front of it, so the kernel is asked; and with the first stream all others that may ask in
+ * the same turn, in one call: those that have asked before and whose input of this turn is still to
+ * come. An answer is good until the turn ends.
  */
 #ifndef NET_PRESENCE_PRIV_H
 #define NET_PRESENCE_PRIV_H
