@@ -4,7 +4,6 @@ import base64
 import contextlib
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from auth_rig import (MX, SECRETS, WRONG, Gatepost, backend, brisk_users, config
 from client import Client, proxy_v1
 from patience import tight, wait_until
 from processes import children
+from threaded import Workers
 from tls import trusting, wrap
 
 # ---- Limits
@@ -135,32 +135,20 @@ def test_failures_tell_who_was_tried(backend, quick_users, pair):
         assert gatepost.wait_log("auth_failed")["user"] == "bea"
 
 
-class Attack:
+class Attack(Workers):
     """Guesses by some threads, each with connections of its own, until it is left."""
 
     def __init__(self, gatepost, source, threads=6):
+        super().__init__(threads)
         self.codes = []
         self._gatepost, self._source = gatepost, source
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._work, args=(i,), daemon=True)
-                         for i in range(threads)]
 
-    def _work(self, number):
-        while not self._stop.is_set():
+    def work(self, number):
+        while not self.stopped.is_set():
             with contextlib.suppress(OSError, AssertionError):
                 with session(self._gatepost, source=self._source) as client:
-                    while not self._stop.is_set():
+                    while not self.stopped.is_set():
                         self.codes.append(auth_plain(client, f"guess{number}", WRONG).code)
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
 
 
 @pytest.mark.parametrize("per_client", [0, 10])

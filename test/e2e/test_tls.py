@@ -20,6 +20,7 @@ from client import Client, Closed, proxy_v1, proxy_v2
 from gatepost import Gatepost, merge
 from haproxy import HAProxy
 from patience import tight, wait_until
+from threaded import Workers
 from tls import (Authority, Pair, client_hello, der, fingerprint, is_closed, joined, starttls, trusting,
                  wrap)
 
@@ -910,15 +911,14 @@ def serves(gatepost, pair):
         return state.getpeercert(True) == der(pair.certificate)
 
 
-class Load:
+class Load(Workers):
     """Sessions with a message each, by some threads, until it is left; `failed` is what went
     wrong, `seen` the certificates."""
 
     def __init__(self, gatepost, threads=3):
+        super().__init__(threads)
         self.gatepost = gatepost
         self.failed, self.seen, self.count = [], set(), 0
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(threads)]
 
     def _session(self):
         with connect(self.gatepost) as client:
@@ -929,23 +929,13 @@ class Load:
             client.quit()
             self.count += 1
 
-    def _work(self):
-        while not self._stop.is_set():
+    def work(self, number):
+        while not self.stopped.is_set():
             try:
                 self._session()
             except Exception as problem:  # whatever it is, it is told
                 self.failed.append(repr(problem))
                 return
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *exception):
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(30)
 
     def more(self, count=10):
         """Waits for further sessions."""

@@ -161,3 +161,26 @@ def shapes(secret):
         # What is shared by all that contain it at this offset: without the edges.
         found.add(text[4 if offset else 0:-4].rstrip("="))
     return {shape for shape in found if len(shape) >= 8}
+
+
+def assert_absent(secrets, text, where):
+    for secret in secrets:
+        for shape in shapes(secret):
+            assert shape not in text, f"{shape} in {where}: {text[max(0, text.find(shape) - 300):]}"
+
+
+class Discreet(gatepost.Gatepost):
+    """After whose end none of `secrets` may be in what it wrote."""
+    secrets = ()
+
+    def wait_for_exit(self, *arguments):
+        try:
+            return super().wait_for_exit(*arguments)
+        finally:
+            self.look_for_secrets()
+
+    def look_for_secrets(self):
+        assert_absent(self.secrets, self.log_text(), "the log")
+        if self.trace_file.exists():
+            assert_absent(self.secrets, self.trace_file.read_text(errors="surrogateescape"), "the trace")
+        assert_absent(self.secrets, self.stderr, "stderr")
