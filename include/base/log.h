@@ -107,8 +107,8 @@ void log_write(enum log_event event, const struct log_field *fields, size_t coun
  * From now on what would be a record is given to `take`, until this is called with NULL. For `gatepost
  * -c`, which looks at files by what reads them at the start, and has no log.
  */
-void log_divert(void (*take)(void *ctx, enum log_event event, const struct log_field *fields,
-			size_t count),
+void log_divert(
+	void (*take)(void *ctx, enum log_event event, const struct log_field *fields, size_t count),
 	void *ctx);
 
 /* Gather from now on, or not; either way what is gathered is written. For the loop. */
