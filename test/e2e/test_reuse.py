@@ -25,10 +25,13 @@ def config(timeouts=None, **reuse):
 class Edge(Gatepost):
     """gatepost whose backend keeps connections."""
 
-    def __init__(self, *backends, identity="none", hello="own", chunking="auto", **reuse):
+    def __init__(self, *backends, identity="none", hello="own", chunking="auto", most=0, **reuse):
+        """`most` connections to a server at a time: whoever comes before the last one has been reset
+        waits for it."""
         settings = config(**reuse)
         settings["backends"][0].update(
-            servers=[f"127.0.0.1:{backend.port}" for backend in backends],
+            servers=[{"address": f"127.0.0.1:{backend.port}", "max_connections": most}
+                     for backend in backends],
             identity=identity, hello=hello, chunking=chunking)
         super().__init__(settings)
 
@@ -198,7 +201,7 @@ def test_server_that_is_restarted_between_two_clients():
 @pytest.mark.parametrize("wrong,mails,used", [(4, False, 1), (5, False, 2), (6, True, 1)])
 def test_connection_of_one_who_tries_addresses_is_not_for_others(wrong, mails, used):
     """Postfix lets everybody wait who comes by a session in which it has refused so much."""
-    with Backend() as backend, Edge(backend) as gatepost:
+    with Backend() as backend, Edge(backend, most=1) as gatepost:
         with Client(gatepost.address) as client:
             client.hello()
             client.command(ENVELOPE[0], 250)
