@@ -47,6 +47,9 @@ void forward_bind(struct forward *forward, struct link *link);
 /* The client is nobody any more. */
 void forward_unbind(struct forward *forward);
 
+/* The look-up of the client's name is over: a recipient that waited for it goes on. Any time. */
+void forward_name_known(struct forward *forward);
+
 /* The candidate recipient; DATA; the final dot. Each is answered once. `data_follows`: behind the answer
  * to the recipient, if one is accepted, comes forward_data() or the end of the transaction. Then the
  * server may be told both at once. */

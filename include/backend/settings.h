@@ -95,6 +95,7 @@ struct backend_settings {
 	int balance;                 /* enum balance */
 	int identity;                /* enum identity */
 	bool identity_required;      /* no mail through a server that does not take it */
+	bool wait_for_name;          /* XCLIENT, XFORWARD: not before the look-up is over */
 	struct conf_list proxy_tlvs; /* of int: enum proxy_tlv_word */
 	int hello;                   /* enum backend_hello */
 	struct backend_tls_settings tls;

@@ -98,7 +98,7 @@ static const struct conf_field dns_fields[] = {
 		.min = 10,
 		.max = MINUTE_MS,
 		.help = "For a reverse look-up with its confirmation. No session waits for it, "
-			"unless a check asks for the name." },
+			"unless a check asks for the name, or a backend's wait_for_name." },
 	{ .key = "tries",
 		.type = CONF_NUMBER,
 		.offset = DNS(tries),

@@ -426,6 +426,13 @@ static bool goes_on(struct forward *forward)
 	return true;
 }
 
+/* The servers are to be told a name that is still being looked up. */
+static bool is_name_due(const struct forward *forward)
+{
+	return forward->destination->settings->wait_for_name && !bound_is_used(forward) &&
+	       forward->connection->remote.host_status == HOST_PENDING;
+}
+
 /* The first recipient decides where the transaction goes. */
 static void begin_transaction(struct forward *forward, struct backend *destination)
 {
@@ -442,7 +449,9 @@ static void begin_transaction(struct forward *forward, struct backend *destinati
 	if (goes_on(forward))
 		return;
 	link_quit(&forward->link);
-	forward_try_next_server(forward);
+	forward->awaits_name = is_name_due(forward);
+	if (!forward->awaits_name)
+		forward_try_next_server(forward);
 }
 
 /* ---- The interface ---------------------------------------------------------------------------- */
@@ -538,6 +547,14 @@ void forward_recipient(struct forward *forward, bool data_follows)
 		envelope_pump(forward);
 }
 
+void forward_name_known(struct forward *forward)
+{
+	if (!forward->awaits_name)
+		return;
+	forward->awaits_name = false;
+	forward_try_next_server(forward);
+}
+
 void forward_data(struct forward *forward)
 {
 	begin_to_want(forward, WANT_DATA, DATA_BUDGET_MS);
@@ -604,6 +621,7 @@ void forward_transaction_over(struct forward *forward)
 	bool was_bound = bound_is_used(forward);
 
 	drop_wait(forward);
+	forward->awaits_name = false;
 	if (forward->link != NULL)
 		take_back(forward);
 	forward->destination = NULL;

@@ -32,6 +32,7 @@ struct forward {
 	struct backend *bound;       /* where the client has authenticated itself; NULL: nowhere */
 	struct link *bound_link; /* the connection on which it did, between transactions there */
 	struct server_choice choice;
+	bool awaits_name;         /* of the client; there is no link meanwhile */
 	struct server_wait *wait; /* NULL: does not wait */
 
 	/* What this server has of the transaction. */

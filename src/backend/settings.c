@@ -333,6 +333,20 @@ static void check_lmtp(
 				servers[i].address.text.p);
 }
 
+static void check_identity(
+	const struct backend_settings *backend, struct conf_node *node, struct conf_errors *errors)
+{
+	bool tells_name = identity_is_xclient(backend) || identity_is_xforward(backend);
+
+	if (backend->proxy_tlvs.count > 0 && backend->identity != IDENTITY_PROXY_V2)
+		conf_error(errors, conf_node_get(node, "proxy_tlvs"),
+			"proxy_tlvs has no meaning without identity: proxy-v2");
+	if (backend->wait_for_name && !tells_name)
+		conf_error(errors, conf_node_get(node, "wait_for_name"),
+			"wait_for_name has no meaning without identity: xclient, xforward or "
+			"local+xclient");
+}
+
 void backend_accepts(const void *value, struct conf_node *node, struct conf_errors *errors)
 {
 	const struct backend_settings *backend = value;
@@ -341,9 +355,7 @@ void backend_accepts(const void *value, struct conf_node *node, struct conf_erro
 	check_servers(backend, node, errors);
 	check_backend_tls(&backend->tls, node, errors);
 	check_backend_auth(backend, node, errors);
-	if (backend->proxy_tlvs.count > 0 && backend->identity != IDENTITY_PROXY_V2)
-		conf_error(errors, conf_node_get(node, "proxy_tlvs"),
-			"proxy_tlvs has no meaning without identity: proxy-v2");
+	check_identity(backend, node, errors);
 }
 
 #define BACKEND(member) offsetof(struct backend_settings, member)
@@ -405,6 +417,14 @@ const struct conf_field backend_fields[] = {
 		.help = "A server that does not take XCLIENT or XFORWARD, where identity says so, "
 			"gets no mail: it would take every client for us. no: mail goes there all "
 			"the same." },
+	{ .key = "wait_for_name",
+		.type = CONF_BOOL,
+		.offset = BACKEND(wait_for_name),
+		.dflt = "no",
+		.help = "XCLIENT and XFORWARD: the first recipient waits until the name of the "
+			"client is known, or not to be had within dns.timeout. no: a name that is "
+			"not known by then is told as one that could not be looked up. For servers "
+			"that refuse clients without a name." },
 	{ .key = "proxy_tlvs",
 		.type = CONF_ENUM,
 		.flags = CONF_LIST,

@@ -565,6 +565,8 @@ static void on_name(void *ctx, const struct resolver_name *name)
 		&session->connection, host_status(name->status), name->host, name->is_confirmed);
 	if (session->phase == PHASE_DIALOGUE && session->policy != NULL)
 		policy_run_event(&session->policy->run, POLICY_EVENT_CLIENT_NAME);
+	if (session->forward != NULL)
+		forward_name_known(session->forward);
 }
 
 static void ask_names(struct session *session)

@@ -2,6 +2,7 @@
 import pytest
 from backend import Backend
 from client import Client
+from dns import NameServer
 from gatepost import Gatepost
 
 XCLIENT = "XCLIENT=NAME ADDR PORT PROTO HELO LOGIN REVERSE_NAME DESTADDR DESTPORT"
@@ -240,6 +241,88 @@ def test_xforward_that_is_refused(required, code):
             Edge(backend, identity="xforward", identity_required=required) as gatepost:
         assert codes(deliver(gatepost)) == [code]
         assert len(backend.messages()) == (code == 250)
+
+
+# ---- The client's name
+
+
+class NamingEdge(Gatepost):
+    """Asks this name server for the names of clients."""
+
+    def __init__(self, dns, backend, timeout="1m", **settings):
+        mta = {"name": "mta", "servers": [f"127.0.0.1:{backend.port}"], **settings}
+        super().__init__({"backends": [mta], "dns": {"reverse": True, "servers": [dns.address],
+                                                     "timeout": timeout, "tries": 1}},
+                         proxy="required")
+
+
+def ask(gatepost, header=HEADER):
+    """A client whose first recipient is not answered yet."""
+    client = Client(gatepost.address, header)
+    client.expect(220)
+    client.command("EHLO client.example.net", 250)
+    client.command("MAIL FROM:<a@example.net>", 250)
+    client.send("RCPT TO:<one@example.com>\r\n")
+    return client
+
+
+NAMED = pytest.mark.parametrize("identity,extensions", [("xclient", XCLIENT), ("xforward", XFORWARD)])
+
+
+@NAMED
+def test_name_that_is_waited_for(identity, extensions):
+    """A server with reject_unknown_client_hostname put off whoever was faster than DNS."""
+    with Backend(extensions=f"PIPELINING,{extensions}") as backend, \
+            NameServer({"198.51.100.7": b"mail.example.net"},
+                       {"mail.example.net": ["198.51.100.7"]}) as dns, \
+            NamingEdge(dns, backend, identity=identity, wait_for_name=True) as gatepost:
+        backend.wait_for("end")  # of the probe
+        dns.hold()
+        with ask(gatepost) as client:
+            assert client.is_silent()
+            assert len(backend.connections()) == 1
+            dns.release()
+            client.expect(250)
+            assert client.data(BODY).code == 250
+            client.quit()
+        assert backend.messages()[0][identity]["NAME"] == "mail.example.net"
+
+
+@pytest.mark.parametrize("identity,extensions,word", [("xclient", XCLIENT, "[TEMPUNAVAIL]"),
+                                                      ("xforward", XFORWARD, "[UNAVAILABLE]")])
+def test_name_that_is_not_waited_for(identity, extensions, word):
+    with Backend(extensions=f"PIPELINING,{extensions}") as backend, \
+            NameServer({"198.51.100.7": None}) as dns, \
+            NamingEdge(dns, backend, identity=identity) as gatepost:
+        assert codes(deliver(gatepost)) == [250]
+        assert backend.messages()[0][identity]["NAME"] == word
+
+
+def test_name_that_does_not_come():
+    """It is waited for as long as look-ups may take; the next message waits no more."""
+    with Backend(extensions=f"PIPELINING,{XCLIENT}") as backend, \
+            NameServer({"198.51.100.7": None}) as dns, \
+            NamingEdge(dns, backend, "500ms", identity="xclient", wait_for_name=True) as gatepost:
+        assert codes(deliver(gatepost, messages=2)) == [250, 250]
+        assert [message["xclient"]["NAME"] for message in backend.messages()] == ["[TEMPUNAVAIL]"] * 2
+        assert [name for name, _ in dns.questions if name.startswith(b"7.")] == [
+            b"7.100.51.198.in-addr.arpa"]
+
+
+def test_client_goes_before_its_name_comes():
+    with Backend(extensions=f"PIPELINING,{XCLIENT}") as backend, \
+            NameServer({"198.51.100.7": b"mail.example.net"}) as dns, \
+            NamingEdge(dns, backend, identity="xclient", wait_for_name=True) as gatepost:
+        backend.wait_for("end")
+        dns.hold()
+        client = ask(gatepost)
+        assert client.is_silent()
+        client.reset()
+        assert gatepost.wait_log("transaction")["outcome"] == "aborted"
+        gatepost.wait_log("connection")
+        dns.release()
+        assert codes(deliver(gatepost)) == [250]
+        assert len(backend.commands("MAIL")) == 1
 
 
 # ---- PROXY headers with TLVs

@@ -119,7 +119,7 @@ def test_name_of_the_client(postfix):
     names = {CLIENT[0]: b"mail.example.net", "198.51.100.8": b"liar.example.net"}
     with NameServer(names, {"mail.example.net": [CLIENT[0]]}) as dns:
         config = {"dns": {"reverse": True, "servers": [dns.address], "timeout": "5s"}}
-        with edge(postfix, "unknown", "xclient", config) as gatepost:
+        with edge(postfix, "unknown", "xclient", config, wait_for_name=True) as gatepost:
             assert logged(postfix, deliver(gatepost)) == f"client=mail.example.net[{CLIENT[0]}]"
             for address in ("198.51.100.8", "198.51.100.9"):
                 with session(gatepost, (address, 40008)) as client:

@@ -5,7 +5,7 @@
         ... dns: {servers: [dns.address]}
 
 A name is bytes; its dots part the labels. None as an answer: silence; an int: that response code.
-set() changes what a name leads to.
+set() changes what a name leads to. hold() keeps answers back until release().
 """
 
 import ipaddress
@@ -29,6 +29,8 @@ class NameServer:
                           for name, found in (addresses or {}).items()}
         self.ttl = ttl
         self.questions = []
+        self.may_answer = threading.Event()
+        self.release()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.socket.getsockname()[1]}"
@@ -39,16 +41,24 @@ class NameServer:
         return self
 
     def __exit__(self, *exception):
+        self.release()
         self.socket.close()
 
     def set(self, name, found):
         self.addresses[name.encode()] = found
+
+    def hold(self):
+        self.may_answer.clear()
+
+    def release(self):
+        self.may_answer.set()
 
     def _serve(self):
         while True:
             try:
                 query, client = self.socket.recvfrom(4096)
                 answer = self._answer(query)
+                self.may_answer.wait()
                 if answer:
                     self.socket.sendto(answer, client)
             except OSError:

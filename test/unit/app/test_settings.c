@@ -239,6 +239,28 @@ static void test_lmtp(void **state)
 		"    }\n" LISTENER_TAIL);
 }
 
+static void test_identity(void **state)
+{
+	static const struct row rows[] = {
+		{ "proxy-v2, proxy_tlvs: [ssl, unique-id]", NULL },
+		{ "xclient, wait_for_name: yes", NULL },
+		{ "xforward, wait_for_name: yes", NULL },
+		{ "local+xclient, wait_for_name: yes", NULL },
+		{ "none, wait_for_name: no", NULL },
+		{ "xclient, proxy_tlvs: [ssl]",
+			"3:64: backends[0].proxy_tlvs: proxy_tlvs has no meaning without "
+			"identity: proxy-v2" },
+		{ "proxy-v2, wait_for_name: yes",
+			"3:68: backends[0].wait_for_name: wait_for_name has no meaning without "
+			"identity: xclient, xforward or local+xclient" },
+	};
+
+	(void)state;
+	CHECK_ALL(
+		"hostname: mx.example.net\nbackends:\n  - {servers: [\"127.0.0.1:24\"], identity: ",
+		rows, "}\n" LISTENER_TAIL);
+}
+
 static void test_auth(void **state)
 {
 	static const struct row rows[] = {
@@ -323,6 +345,7 @@ int main(void)
 		cmocka_unit_test(test_auth_at_backends),
 		cmocka_unit_test(test_auth_by_a_backend),
 		cmocka_unit_test(test_lmtp),
+		cmocka_unit_test(test_identity),
 		cmocka_unit_test(test_auth),
 		cmocka_unit_test(test_routes),
 		cmocka_unit_test(test_limits),
