@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <libgen.h>
 #include <limits.h>
 #include <pwd.h>
 #include <string.h>
@@ -228,7 +229,51 @@ static void check_map(const struct settings *settings, size_t index, struct conf
 	map_file_close(&file);
 }
 
-/* ---- What the user to become may read ---------------------------------------------------------- */
+/* ---- Log and trace ------------------------------------------------------------------------------ */
+
+static const char *const written_files[] = { "target", "trace" };
+
+/* NULL: it goes to no file. */
+static struct conf_node *written_file(struct conf_node *root, size_t index, char path[PATH_MAX])
+{
+	struct conf_node *file = child(child(root, "log"), written_files[index]);
+
+	if (file == NULL || str_eq(conf_node_scalar(file), STR("stderr")))
+		return NULL;
+	str_copy_to(conf_node_scalar(file), path, PATH_MAX);
+	return file;
+}
+
+static bool folder_allows(const char *path, int rights)
+{
+	char folder[PATH_MAX];
+
+	str_copy_to(str_from(path), folder, sizeof(folder));
+	return faccessat(AT_FDCWD, dirname(folder), rights, AT_EACCESS) == 0;
+}
+
+/* Nothing is made: that is for the start. */
+static bool is_writable(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0 || (errno == ENOENT && folder_allows(path, W_OK | X_OK));
+}
+
+static void check_written(struct conf_node *root, struct conf_errors *errors)
+{
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < COUNT(written_files); i++) {
+		struct conf_node *file = written_file(root, i, path);
+		if (file != NULL && !is_writable(path))
+			conf_error(errors, file, "%s: %s", path, strerror(errno));
+	}
+}
+
+/* ---- What the user to become may open ---------------------------------------------------------- */
 
 static const char *const other_files[] = { "users", "sender_login", "password_file", "map" };
 
@@ -281,6 +326,19 @@ static void notice_all_unreadable(struct conf_node *root, struct conf_errors *er
 		}
 }
 
+/* The start gives the files to the user; whether it may make them is logrotate's affair. */
+static void notice_out_of_reach(struct conf_node *root, struct conf_errors *errors)
+{
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < COUNT(written_files); i++) {
+		struct conf_node *file = written_file(root, i, path);
+		if (file != NULL && !folder_allows(path, X_OK))
+			conf_notice(errors, file, "%s: the user could not open it anew at HUP: %s",
+				path, strerror(errno));
+	}
+}
+
 static void become_root_again(gid_t group, const gid_t *groups, int count)
 {
 	bool is_root = seteuid(0) == 0 && setegid(group) == 0 &&
@@ -297,11 +355,13 @@ static void check_rights(
 	int count = getgroups(NGROUPS_MAX, groups);
 	bool has_groups = initgroups(user->pw_name, user->pw_gid) == 0;
 
-	if (has_groups && setegid(user->pw_gid) == 0 && seteuid(user->pw_uid) == 0)
+	if (has_groups && setegid(user->pw_gid) == 0 && seteuid(user->pw_uid) == 0) {
 		notice_all_unreadable(root, errors);
-	else
+		notice_out_of_reach(root, errors);
+	} else {
 		conf_error(errors, conf_node_get(root, "user"), "cannot become %s: %s",
 			user->pw_name, strerror(errno));
+	}
 	if (has_groups)
 		become_root_again(group, groups, count);
 }
@@ -330,6 +390,7 @@ void settings_check_files(const void *value, struct conf_node *root, struct conf
 
 	settings_check(value, root, errors);
 	check_user(settings, root, errors);
+	check_written(root, errors);
 	for (size_t i = 0; i < settings->listeners.count; i++) {
 		struct conf_node *at = settings_element(root, "listeners", i);
 		check_listener_tls(&listeners[i], at, errors);

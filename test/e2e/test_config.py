@@ -315,6 +315,7 @@ backends:
 routes:
   - {map: DIR/map}
   - {backend: nowhere}
+log: {target: DIR/none/log, trace: DIR}
 """
 
 
@@ -345,8 +346,13 @@ def test_files_that_are_wrong(file, tmp_path):
         (23, "backends[0].auth.password_file", "empty: there is no password in it"),
         (25, "routes[0].map", 'map:1: example.org: there is no backend "nowhere"'),
         (26, "routes[1].backend", 'there is no backend "nowhere"'),
+        (27, "log.target", f"none/log: {gone}"),
+        (27, "log.trace", f"{tmp_path}: Is a directory"),
     ]
-    path.write_text(path.read_text().replace("backend: nowhere", "backend: mta"))
+    text = path.read_text().replace("backend: nowhere", "backend: mta")
+    path.write_text(text)
+    assert run("-f", str(path)).returncode == 71
+    path.write_text(text.partition("log:")[0])
     assert run("-f", str(path)).returncode == 78
     assert run("-p", "-f", str(path)).returncode == 0
 
@@ -364,15 +370,18 @@ backends:
 routes:
   - {map: DIR/map}
   - {backend: mta}
+log: {target: DIR/open/log, trace: DIR/closed/trace}
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
-def test_files_that_the_user_could_not_read_anew(file):
+def test_files_that_the_user_could_not_open_anew(file):
     """The start reads them as root, a renewal is read by `user`."""
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o755)
+        (folder / "open").mkdir(mode=0o755)
+        (folder / "closed").mkdir(mode=0o700)
         Authority(folder).make("a", ["a.example.net"])
         (folder / "users").write_text("bob:!\n")
         (folder / "map").write_text("example.org mta\n")
@@ -389,7 +398,9 @@ def test_files_that_the_user_could_not_read_anew(file):
             (5, "listeners[0].tls.key", f"a.key: {denied}"),
             (6, "listeners[0].auth.users", f"users: {denied}"),
             (11, "routes[0].map", f"map: {denied}"),
+            (13, "log.trace", "closed/trace: the user could not open it anew at HUP: Permission denied"),
         ]
+        assert list((folder / "open").iterdir()) == []
 
 
 # ---- The command line
