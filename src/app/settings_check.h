@@ -12,7 +12,8 @@
 void settings_check(const void *value, struct conf_node *root, struct conf_errors *errors);
 
 /* The same, and the files that it names, as the start reads them: certificates and keys, users,
- * passwords, maps; and the user to become, with what he may not read. */
+ * passwords, maps; whether log and trace can be written; and the user to become, with what he may not
+ * open. */
 void settings_check_files(const void *value, struct conf_node *root, struct conf_errors *errors);
 
 /* What is allowed, but probably not meant; settings_check() asks for it. Listeners and backends with

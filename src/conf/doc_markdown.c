@@ -12,7 +12,7 @@ static const char page_head[] =
 	"with\n"
 	"its line, column and key, also those of the files that it names (certificates, keys, "
 	"users, "
-	"maps);\n"
+	"maps, log and trace);\n"
 	"`gatepost -p -f FILE` prints the settings in force.\n"
 	"\n"
 	"| value | written as |\n"
