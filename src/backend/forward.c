@@ -467,7 +467,6 @@ struct forward *forward_new(const struct backend_env *env, struct connection *co
 	forward->port = port;
 	forward->ctx = ctx;
 	forward->obstacle = REPLY_COUNT;
-	buf_init(&forward->mail_refusal_text, SMTP_REPLY_TEXT_MAX);
 	buf_init(&forward->answer_text, SMTP_REPLY_TEXT_MAX);
 	task_init(&forward->own_answer_task, give_own_answer, forward);
 	message_init(forward);
@@ -478,7 +477,7 @@ static void free_later(void *object)
 {
 	struct forward *forward = object;
 
-	buf_free(&forward->mail_refusal_text);
+	envelope_free_mail_refusal(forward);
 	buf_free(&forward->answer_text);
 	block_give(forward, sizeof(*forward));
 }

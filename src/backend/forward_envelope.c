@@ -4,6 +4,7 @@
  */
 #include "backend/identity.h"
 #include "base/assert.h"
+#include "base/block.h"
 #include "forward_priv.h"
 #include "proto/smtp_params.h"
 
@@ -227,11 +228,25 @@ void envelope_pump(struct forward *forward)
 
 static void keep_mail_refusal(struct forward *forward, const struct smtp_reply *reply)
 {
-	buf_truncate(&forward->mail_refusal_text, 0);
-	buf_write(&forward->mail_refusal_text, reply->text);
-	forward->mail_refusal = *reply;
-	forward->mail_refusal.text = buf_view(&forward->mail_refusal_text);
+	struct mail_refusal *refusal = forward->mail_refusal;
+
+	if (refusal == NULL) {
+		refusal = forward->mail_refusal = block_take(sizeof(*refusal));
+		buf_init(&refusal->text, SMTP_REPLY_TEXT_MAX);
+	}
+	buf_truncate(&refusal->text, 0);
+	buf_write(&refusal->text, reply->text);
+	refusal->reply = *reply;
+	refusal->reply.text = buf_view(&refusal->text);
 	forward->mail_is_refused = true;
+}
+
+void envelope_free_mail_refusal(struct forward *forward)
+{
+	if (forward->mail_refusal == NULL)
+		return;
+	buf_free(&forward->mail_refusal->text);
+	block_give(forward->mail_refusal, sizeof(*forward->mail_refusal));
 }
 
 /* A sender that the server refuses is told at each recipient. */
@@ -239,7 +254,7 @@ void envelope_answer_mail_refusal(struct forward *forward)
 {
 	struct answer refusal;
 
-	forward_judge(forward, SMTP_CLIENT_MAIL, &forward->mail_refusal, &refusal);
+	forward_judge(forward, SMTP_CLIENT_MAIL, &forward->mail_refusal->reply, &refusal);
 	forward_answer(forward, &refusal.answer);
 }
 

@@ -19,6 +19,12 @@ enum forward_message {
 	MESSAGE_WHOLE, /* all of it is here; the server is to get the dot, or has got it */
 };
 
+/* What the answer to MAIL was, for every recipient. */
+struct mail_refusal {
+	struct smtp_reply reply;
+	struct buf text;
+};
+
 struct forward {
 	const struct backend_env *env;
 	struct connection *connection;
@@ -63,8 +69,7 @@ struct forward {
 	enum reply_id obstacle; /* why servers could not be used so far; REPLY_COUNT: nothing yet */
 	bool is_given_up;       /* all have been tried */
 	bool mail_is_refused;
-	struct smtp_reply mail_refusal; /* what its answer was, for every recipient */
-	struct buf mail_refusal_text;
+	struct mail_refusal *mail_refusal; /* the last one; NULL: there was none */
 
 	struct buf answer_text; /* of the answer being given */
 	struct task own_answer_task;
@@ -109,6 +114,7 @@ void envelope_begin(struct forward *forward);
 /* Sends what can be sent now. */
 void envelope_pump(struct forward *forward);
 void envelope_answer_mail_refusal(struct forward *forward);
+void envelope_free_mail_refusal(struct forward *forward);
 void envelope_client_refused(struct forward *forward, const struct smtp_reply *reply);
 /* The accepted recipient at this place; NULL: there are not so many. */
 struct recipient *envelope_recipient(const struct transaction *transaction, unsigned index);

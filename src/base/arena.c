@@ -6,8 +6,10 @@
 #include "base/assert.h"
 #include "base/block.h"
 
-/* With the head of the block: what the connection of an idle client keeps, mostly. */
+/* With the head of the block: what the connection of an idle client keeps, mostly; and what a
+ * transaction needs besides when its message comes. */
 #define FIRST_BLOCK 376
+#define SECOND_BLOCK 264
 #define LARGEST_STEP 16384
 
 /* Objects are handed out from the front, texts, which need no alignment, from the back. */
@@ -24,14 +26,19 @@ void arena_init(struct arena *arena, size_t max)
 	*arena = (struct arena){ .max = (uint32_t)max };
 }
 
+static size_t next_size(const struct arena_block *last)
+{
+	if (last == NULL)
+		return FIRST_BLOCK;
+	if (last->next == NULL)
+		return SECOND_BLOCK;
+	return last->size < LARGEST_STEP / 2 ? 2 * (size_t)last->size : LARGEST_STEP;
+}
+
 static struct arena_block *add_block(struct arena *arena, size_t needed)
 {
-	const struct arena_block *last = arena->blocks;
-	/* The second is as large as the first: a transaction needs a little more than one, mostly. */
-	size_t size = last != NULL && last->next != NULL ? 2 * (size_t)last->size : FIRST_BLOCK;
+	size_t size = next_size(arena->blocks);
 
-	if (size > LARGEST_STEP)
-		size = LARGEST_STEP;
 	if (size < sizeof(struct arena_block) + needed)
 		size = sizeof(struct arena_block) + needed;
 	size = block_size(size);
