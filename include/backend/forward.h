@@ -50,10 +50,10 @@ void forward_unbind(struct forward *forward);
 /* The look-up of the client's name is over: a recipient that waited for it goes on. Any time. */
 void forward_name_known(struct forward *forward);
 
-/* The candidate recipient; DATA; the final dot. Each is answered once. `data_follows`: behind the answer
+/* The candidate recipient; DATA; the final dot. Each is answered once. SMTP_BEHIND_DATA: behind the answer
  * to the recipient, if one is accepted, comes forward_data() or the end of the transaction. Then the
- * server may be told both at once. */
-void forward_recipient(struct forward *forward, bool data_follows);
+ * server may be told both at once; SMTP_BEHIND_NOTHING: also when this client always did so. */
+void forward_recipient(struct forward *forward, enum smtp_behind behind);
 void forward_data(struct forward *forward);
 void forward_end(struct forward *forward);
 

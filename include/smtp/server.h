@@ -108,15 +108,21 @@ struct smtp_answer {
 	enum outcome_by by; /* who refused, when it is a refusal */
 };
 
+/* What the client has said behind a recipient already, as far as is known when it is forwarded. */
+enum smtp_behind {
+	SMTP_BEHIND_NOTHING,
+	SMTP_BEHIND_DATA,  /* and nothing else; it is asked for when the recipient is answered */
+	SMTP_BEHIND_OTHER, /* another command */
+};
+
 struct smtp_server_port {
 	/* The bytes of one reply. */
 	void (*send)(void *ctx, struct str bytes);
 	/* Ask the plan; the answer is smtp_server_verdict(). May answer from inside. */
 	void (*ask)(void *ctx, enum policy_stage stage);
 	/* transaction->candidate passed our own policy; DATA did; the whole message did. The answer
-	 * is smtp_server_answer(), never from inside the call. `data_follows`: the client has said DATA
-	 * behind it, and nothing else; it is asked for when the recipient is answered. */
-	void (*forward_recipient)(void *ctx, bool data_follows);
+	 * is smtp_server_answer(), never from inside the call. */
+	void (*forward_recipient)(void *ctx, enum smtp_behind behind);
 	void (*forward_data)(void *ctx);
 	/* False: the client is gone, the end was not forwarded, and there will be no answer. */
 	bool (*forward_end)(void *ctx);

@@ -454,6 +454,28 @@ static void begin_transaction(struct forward *forward, struct backend *destinati
 		forward_try_next_server(forward);
 }
 
+/* ---- What the client always does -------------------------------------------------------------- */
+
+/* A client of which so many messages had one recipient each will say DATA behind the next one, too. */
+#define HABIT_MESSAGES 3
+#define HABIT_BROKEN UINT8_MAX
+
+static bool is_habit(const struct forward *forward)
+{
+	return forward->habit == HABIT_MESSAGES;
+}
+
+/* The transaction is over. The first that ended in another way was the last that DATA was said ahead for. */
+static void note_habit(struct forward *forward)
+{
+	if (forward->destination == NULL || forward->habit == HABIT_BROKEN)
+		return;
+	if (!forward->dot_is_sent)
+		forward->habit = HABIT_BROKEN;
+	else if (forward->habit < HABIT_MESSAGES)
+		forward->habit++;
+}
+
 /* ---- The interface ---------------------------------------------------------------------------- */
 
 struct forward *forward_new(const struct backend_env *env, struct connection *connection,
@@ -511,8 +533,7 @@ static bool takes_recipient(const struct forward *forward)
 	       forward->connection->transaction->rcpt_count.accept == 0;
 }
 
-/* DATA was said ahead, no recipient was accepted, and the server waits for a message all the same: the next
- * recipient would be the first line of it. */
+/* DATA was said ahead, and the server waits for a message: the next recipient would be the first line of it. */
 static void leave_data(struct forward *forward)
 {
 	link_close(&forward->link);
@@ -520,11 +541,14 @@ static void leave_data(struct forward *forward)
 	forward_try_next_server(forward);
 }
 
-void forward_recipient(struct forward *forward, bool data_follows)
+void forward_recipient(struct forward *forward, enum smtp_behind behind)
 {
 	struct backend *destination = route_find(forward->routes, forward->connection);
 
-	forward->data_follows = data_follows;
+	if (forward->destination != NULL)
+		forward->habit = HABIT_BROKEN;
+	forward->data_follows =
+		behind == SMTP_BEHIND_DATA || (behind == SMTP_BEHIND_NOTHING && is_habit(forward));
 	begin_to_want(forward, WANT_RECIPIENT, RECIPIENT_BUDGET_MS);
 	if (destination == NULL)
 		forward_answer_own(forward, REPLY_NO_ROUTE);
@@ -619,6 +643,7 @@ void forward_transaction_over(struct forward *forward)
 {
 	bool was_bound = bound_is_used(forward);
 
+	note_habit(forward);
 	drop_wait(forward);
 	forward->awaits_name = false;
 	if (forward->link != NULL)

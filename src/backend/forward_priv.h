@@ -48,13 +48,16 @@ struct forward {
 	bool reset_is_due;
 	bool identity_is_due, identity_is_said; /* XFORWARD */
 	bool mail_is_sent, candidate_is_sent, data_is_sent;
-	bool data_follows;     /* the client has said DATA behind the candidate */
+	bool data_follows;     /* the client has said DATA behind the candidate, or will, as always */
 	bool data_is_ready;    /* 354 has come before that DATA was its turn */
 	bool data_is_accepted; /* 354 has come */
 	bool dot_is_sent;
 	bool is_chunked; /* the message goes by BDAT */
 	/* Recipients accepted before, put to another server: due, sent, answered. */
 	unsigned replays_due, replays_sent, replays_answered;
+
+	/* Messages so far, each to one recipient; HABIT_BROKEN: the client does not always do so. */
+	uint8_t habit;
 
 	/* The transaction. */
 	enum forward_message message;

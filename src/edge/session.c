@@ -201,12 +201,12 @@ struct forward *session_forward(struct session *session)
 }
 
 /* What the plan asks before DATA, the server is not told before. */
-static void on_forward_recipient(void *ctx, bool data_follows)
+static void on_forward_recipient(void *ctx, enum smtp_behind behind)
 {
 	struct session *session = ctx;
 	bool asks = session->listener->plan->stages[POLICY_DATA].count > 0;
 
-	forward_recipient(session_forward(session), data_follows && !asks);
+	forward_recipient(session_forward(session), asks ? SMTP_BEHIND_OTHER : behind);
 }
 
 static void on_forward_data(void *ctx)

@@ -73,6 +73,13 @@ static bool has_room(const struct transaction *transaction)
 	return transaction->arena.max - transaction->arena.used >= CANDIDATE_ARENA_MAX;
 }
 
+static enum smtp_behind behind(const struct smtp_server *server)
+{
+	if (server->data_follows)
+		return SMTP_BEHIND_DATA;
+	return server->has_more ? SMTP_BEHIND_OTHER : SMTP_BEHIND_NOTHING;
+}
+
 void rcpt_apply(struct smtp_server *server)
 {
 	struct transaction *transaction = server->connection->transaction;
@@ -93,7 +100,7 @@ void rcpt_apply(struct smtp_server *server)
 		return;
 	}
 	server_wait(server, SMTP_WAITING_BACKEND);
-	server->port->forward_recipient(server->ctx, server->data_follows);
+	server->port->forward_recipient(server->ctx, behind(server));
 }
 
 void rcpt_answered(struct smtp_server *server, const struct smtp_answer *answer)

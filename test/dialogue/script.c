@@ -441,6 +441,7 @@ static void do_value(struct script *script, struct str text)
 		{ "msg_count.reject", connection->msg_count.reject },
 		{ "total_bytes", connection->total_bytes },
 		{ "data_follows", script->port.data_follows },
+		{ "others_follow", script->port.others_follow },
 	};
 	struct str name = str_cut(&text, ' ');
 	struct buf words;

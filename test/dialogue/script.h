@@ -30,8 +30,8 @@
  *	X: what      eof, reset, start, wait MS (nothing passes in it), room N, full, drained, gone, stop ID, expire (of the policy),
  *	             pending (bytes in the kernel), tls-unavailable, auth started|no-mechanism|needs-tls|
  *	             not-here|not-available (how it begins), auth-lost
- *	=: name v    a value of the connection; "data_follows": of the recipients forwarded, how many had
- *	             DATA behind them
+ *	=: name v    a value of the connection; "data_follows", "others_follow": of the recipients forwarded,
+ *	             how many had DATA, or another command, behind them
  *	E: word      the session ended so
  *	SET name v   limits, timeouts, and: restricted, normalise, relay_domains, relaying, backend auto,
  *	             sender_login (a line; behind relay_domains), unlisted_senders, unauthenticated_senders,

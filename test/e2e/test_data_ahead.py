@@ -222,6 +222,105 @@ def test_server_that_leaves_behind_354_is_replaced():
         assert gatepost.wait_log("transaction")["outcome"] == "accepted"
 
 
+# ---- A client that always does the same
+
+
+class LateServer(Server):
+    """Answers a recipient only when something stands behind it, from the fourth message on."""
+
+    def __init__(self, **options):
+        super().__init__(ends_group=b"RCPT", **options)
+
+    def talk(self, connection, lines, seen):
+        super().talk(connection, self.counted(lines), seen)
+
+    def counted(self, lines):
+        for line in lines:
+            if line.startswith(b"MAIL") and len(self.messages) >= 3:
+                self.ends_group = b"DATA"
+            yield line
+
+
+def send_messages(client, count, recipient="one"):
+    """Each reply is waited for, each message has one recipient."""
+    for _ in range(count):
+        client.envelope("a@example.net", [f"{recipient}@example.com"])
+        assert client.data(BODY).code == 250
+
+
+def test_habit_of_a_client_is_relied_upon():
+    """After three messages with one recipient each the server is told DATA with the recipient."""
+    with LateServer() as server, edge(server) as gatepost, Client(gatepost.address) as client:
+        client.hello()
+        send_messages(client, 6)
+        assert len(server.messages) == 6 and all(message.endswith(BODY) for message in server.messages)
+        assert len({id(seen) for seen in server.connections}) == 1
+
+
+@pytest.mark.parametrize("names", [("one", "two"), ("one", "bad", "two"), ("bad", "one")])
+def test_client_that_breaks_its_habit(names):
+    """Nothing is lost by it, and it is not relied upon again; the server that waits for a message does not take
+    the recipient for its first line."""
+    with Server(ends_group=b"RCPT", refused=[b"bad"]) as server, edge(server) as gatepost, \
+            Client(gatepost.address) as client:
+        client.hello()
+        send_messages(client, 3)
+        client.command("MAIL FROM:<a@example.net>", 250)
+        for name in names:
+            client.command(f"RCPT TO:<{name}@example.com>", 550 if name == "bad" else 250)
+        assert client.data(BODY).code == 250
+        used = len({id(seen) for seen in server.connections})
+        assert used == (1 if names[0] == "bad" else 2)
+        send_messages(client, 4)
+        client.command("MAIL FROM:<a@example.net>", 250)
+        client.command("RCPT TO:<one@example.com>", 250)
+        client.command("RSET", 250)
+        client.quit()
+        assert len(server.messages) == 8 and all(message.endswith(BODY) for message in server.messages)
+        assert len({id(seen) for seen in server.connections}) == used
+        sent = [line for line in server.connections[-1] if not line.startswith("RSET")]
+        assert sent[-1] != "DATA"
+        records = gatepost.log_records("transaction", outcome="accepted")
+        assert sum(record["rcpt_count"] for record in records) == 7 + len(set(names) - {"bad"})
+
+
+@pytest.mark.parametrize("ending", ["RSET", "QUIT", "close"])
+def test_client_that_gives_up_against_its_habit(ending):
+    with Server(ends_group=b"RCPT") as server, edge(server) as gatepost, Client(gatepost.address) as client:
+        client.hello()
+        send_messages(client, 3)
+        client.command("MAIL FROM:<a@example.net>", 250)
+        client.command("RCPT TO:<one@example.com>", 250)
+        wait_until(lambda: server.connections[-1][-1] == "DATA")
+        if ending == "close":
+            client.close()
+        else:
+            client.command(ending, 250, 221)
+        gatepost.wait_log("transaction", outcome="aborted")
+        with Client(gatepost.address) as other:
+            other.hello()
+            send_messages(other, 1)
+            other.quit()
+        assert len(server.messages) == 4 and all(message.endswith(BODY) for message in server.messages)
+
+
+def test_server_that_leaves_a_client_with_its_habit_is_replaced():
+    """Behind a 354 that the client has not asked for yet: it notices nothing."""
+    with Server(ends_group=b"RCPT") as server, edge(server) as gatepost, Client(gatepost.address) as client:
+        client.hello()
+        send_messages(client, 3)
+        server.leaves = True
+        client.command("MAIL FROM:<a@example.net>", 250)
+        client.command("RCPT TO:<one@example.com>", 250)
+        wait_until(lambda: not server.leaves)
+        assert client.data(BODY).code == 250
+        assert len(server.messages) == 4
+        assert not gatepost.log_records("server_down")
+
+
+# ---- When the server is lost
+
+
 def test_354_of_a_server_that_was_lost_is_not_the_next_ones(tmp_path):
     """It is lost while the client's DATA has its turn, and a kept connection takes its place at once."""
     pair = Authority(tmp_path).make("mta", ["mta.example.com"])

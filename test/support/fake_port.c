@@ -138,7 +138,7 @@ static void begin_forward(struct fake_port *port, enum fake_pending pending)
 	port->pending = pending;
 }
 
-static void on_forward_recipient(void *ctx, bool data_follows)
+static void on_forward_recipient(void *ctx, enum smtp_behind behind)
 {
 	struct fake_port *port = ctx;
 	const struct transaction *transaction = port->connection.transaction;
@@ -147,7 +147,8 @@ static void on_forward_recipient(void *ctx, bool data_follows)
 	must(transaction != NULL && transaction->candidate != NULL, "forward", STR("no recipient"));
 	must(port->backend == FAKE_ENVELOPE, "recipient after DATA", STR(""));
 	record(&port->forwarded, "recipient ", transaction->candidate->path.address);
-	port->data_follows += data_follows;
+	port->data_follows += behind == SMTP_BEHIND_DATA;
+	port->others_follow += behind == SMTP_BEHIND_OTHER;
 }
 
 static void on_forward_data(void *ctx)

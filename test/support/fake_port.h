@@ -64,15 +64,16 @@ struct fake_port {
 	size_t script_first, script_count;
 
 	/* Recorded; tests consume what they have looked at. */
-	struct buf input;      /* of the client, not taken yet */
-	struct buf replies;    /* bytes to the client */
-	struct buf forwarded;  /* lines: "recipient <a>", "data", "end", "abandon" */
-	unsigned data_follows; /* recipients of these behind which stood DATA */
-	struct buf body;       /* canonical bytes of all messages */
-	struct buf outcomes;   /* lines: "accepted backend" */
-	struct buf refusals;   /* lines: "RCPT 550 5.1.1 …" */
-	struct buf auth;       /* lines: "begin PLAIN <response>", "respond <response>", "cancel" */
-	struct tls_info tls;   /* of the last handshake */
+	struct buf input;       /* of the client, not taken yet */
+	struct buf replies;     /* bytes to the client */
+	struct buf forwarded;   /* lines: "recipient <a>", "data", "end", "abandon" */
+	unsigned data_follows;  /* recipients of these behind which stood DATA */
+	unsigned others_follow; /* … another command */
+	struct buf body;        /* canonical bytes of all messages */
+	struct buf outcomes;    /* lines: "accepted backend" */
+	struct buf refusals;    /* lines: "RCPT 550 5.1.1 …" */
+	struct buf auth;     /* lines: "begin PLAIN <response>", "respond <response>", "cancel" */
+	struct tls_info tls; /* of the last handshake */
 	bool is_started, is_closed, is_armed, is_shaking_hands;
 	enum ending ending;
 	uint64_t due_ms;
