@@ -433,7 +433,7 @@ static bool is_name_due(const struct forward *forward)
 	       forward->connection->remote.host_status == HOST_PENDING;
 }
 
-/* The first recipient decides where the transaction goes. */
+/* The first recipient, and while none is accepted the next, decides where the transaction goes. */
 static void begin_transaction(struct forward *forward, struct backend *destination)
 {
 	forward->destination = destination;
@@ -541,12 +541,22 @@ static void leave_data(struct forward *forward)
 	forward_try_next_server(forward);
 }
 
+/* Only where a recipient was accepted the transaction has to stay. */
+static bool is_left_for(const struct forward *forward, const struct backend *destination)
+{
+	return forward->destination != NULL && destination != NULL &&
+	       forward->destination != destination &&
+	       forward->connection->transaction->rcpt_count.accept == 0;
+}
+
 void forward_recipient(struct forward *forward, enum smtp_behind behind)
 {
 	struct backend *destination = route_find(forward->routes, forward->connection);
 
 	if (forward->destination != NULL)
 		forward->habit = HABIT_BROKEN;
+	if (is_left_for(forward, destination))
+		forward_transaction_over(forward);
 	forward->data_follows =
 		behind == SMTP_BEHIND_DATA || (behind == SMTP_BEHIND_NOTHING && is_habit(forward));
 	begin_to_want(forward, WANT_RECIPIENT, RECIPIENT_BUDGET_MS);

@@ -33,7 +33,7 @@ struct forward {
 	void *ctx;
 
 	enum forward_want want;
-	struct backend *destination; /* decided by the first recipient; NULL: no transaction yet */
+	struct backend *destination; /* decided by the first recipient that is accepted; NULL: no transaction yet */
 	struct link *link;           /* NULL: none */
 	struct backend *bound;       /* where the client has authenticated itself; NULL: nowhere */
 	struct link *bound_link; /* the connection on which it did, between transactions there */

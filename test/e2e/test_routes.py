@@ -65,6 +65,33 @@ def test_first_recipient_decides(backends):
         assert inside.violations() == outside.violations() == []
 
 
+@pytest.mark.parametrize("is_down", [False, True], ids=["refused", "down"])
+def test_backend_that_accepts_no_recipient_decides_nothing(backends, is_down):
+    """A dead backend kept the mail of the other one waiting, as long as a sender put its recipient first."""
+    routes = [{"domains": ["example.com"], "backend": "inside"}, {"backend": "outside"}]
+    inside, outside = backends
+    with routed(backends, routes) as gatepost, Client(gatepost.address) as client:
+        inside.set_faults(["rcpt:reply=550 5.1.1 no such user"])
+        if is_down:
+            inside.stop()
+        client.hello()
+        for _ in range(2):
+            client.command("MAIL FROM:<s@example.net>", 250)
+            client.command("RCPT TO:<a@example.com>", 451 if is_down else 550)
+            client.command("RCPT TO:<b@example.org>", 250)
+            assert client.command("RCPT TO:<c@example.com>", 452).enhanced == "4.5.3"
+            assert client.data().code == 250
+        client.quit()
+        assert taken(outside) == [["b@example.org"]] * 2
+        record = gatepost.wait_log("transaction")
+        assert (record["backend"], record["outcome"], record["rcpt_count"]) == ("outside", "accepted", 1)
+        if is_down:
+            inside.start()
+        else:
+            assert inside.messages() == [] and inside.violations() == []
+            assert inside.commands("RSET")
+
+
 def test_smtplib_sends_again(backends):
     """As a program does that is told who was refused."""
     routes = [{"domains": ["example.com"], "backend": "inside"}, {"backend": "outside"}]
