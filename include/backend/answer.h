@@ -10,6 +10,12 @@
 #include "smtp/client.h"
 #include "smtp/server.h"
 
+/* What the server takes for the client's, a set. */
+enum answer_told {
+	ANSWER_HELLO_IS_CLIENTS = 1,   /* the name in EHLO */
+	ANSWER_ADDRESS_IS_CLIENTS = 2, /* the address that connects */
+};
+
 struct answer {
 	struct smtp_answer answer; /* points into this struct and into the reply */
 	struct smtp_reply changed;
@@ -21,14 +27,16 @@ struct answer {
 /*
  * What `reply` to `step` (MAIL, RCPT, DATA or DOT) means for the client:
  *  - a class that does not fit the step is our BACKEND_PROTOCOL;
- *  - 5xx that blames us (authentication or TLS wanted, commands not understood, relaying refused to
- *    us, our EHLO name refused) is our BACKEND_OUR_FAULT: it must never bounce the client's mail.
- *    A name of EHLO that is refused is the client's, not ours, with `hello_is_clients`;
+ *  - 5xx that blames us is our BACKEND_OUR_FAULT: it must never bounce the client's mail;
  *  - 421 becomes 451, as our client's connection is not the backend's to close;
  *  - a 2xx or 3xx to the whole message that is not 250 is our OUTCOME_UNKNOWN;
  *  - everything else goes on as it is, by the backend.
  */
 void answer_from_reply(struct answer *answer, enum smtp_client_step step,
-	const struct smtp_reply *reply, bool hello_is_clients);
+	const struct smtp_reply *reply, unsigned told);
+
+/* A 5xx that is about us: authentication or TLS wanted, commands not understood, relaying refused to
+ * us, our name in EHLO or our address refused (unless `told` says that they are the client's). */
+bool answer_blames_us(const struct smtp_reply *reply, unsigned told);
 
 #endif

@@ -31,6 +31,9 @@ bool identity_is_xforward(const struct backend_settings *settings);
 /* Does the server hear the client's name in EHLO? */
 bool identity_names_hello(const struct backend_settings *settings);
 
+/* What the server takes for the client's: a set of enum answer_told. */
+unsigned identity_shows(const struct backend_settings *settings);
+
 /* What a connection was opened with, in views of the client's; and whether it still is so: a client may
  * say EHLO again, log in or start TLS between two transactions. */
 struct identity_told {

@@ -100,6 +100,7 @@ struct link {
 	bool is_probe;                       /* not one of the server's max_connections */
 	struct timer deadline;
 	uint64_t answer_by_ms; /* no step goes beyond it; 0: no such limit */
+	uint8_t answered;      /* enum smtp_client_step of the reply that came last */
 	bool is_clients;       /* XCLIENT was answered 220: it is the client's session */
 	struct xclient_identity *identity; /* while XCLIENT is under way */
 	struct sasl_client *auth;          /* while AUTH is under way with our credentials */

@@ -44,12 +44,24 @@ static bool refuses_relaying(const struct smtp_reply *reply)
 	return false;
 }
 
-/* Postfix's word for restrictions on the name of EHLO, whatever the code; and 504 is its code for names
- * that are not whole, those of addresses among them. */
-static bool blames_us(const struct smtp_reply *reply, bool hello_is_clients)
+/* Postfix's words for restrictions on the address that connects ("Client host rejected: …", "Service
+ * unavailable; Client host [192.0.2.1] blocked using …"). */
+static bool refuses_client(const struct smtp_reply *reply)
 {
+	return contains_nocase(reply->text, STR("client host rejected")) ||
+	       contains_nocase(reply->text, STR("; client host ["));
+}
+
+/* "Helo command rejected" is Postfix's word for restrictions on the name of EHLO, whatever the code; and
+ * 504 is its code for names that are not whole, those of addresses among them. */
+bool answer_blames_us(const struct smtp_reply *reply, unsigned told)
+{
+	if (smtp_reply_class(reply) != 5)
+		return false;
 	if (contains_nocase(reply->text, STR("helo command rejected")))
-		return !hello_is_clients;
+		return !(told & ANSWER_HELLO_IS_CLIENTS);
+	if (refuses_client(reply))
+		return !(told & ANSWER_ADDRESS_IS_CLIENTS);
 	if (reply->code == 504 && contains_nocase(reply->text, STR("address rejected")))
 		return false;
 	for (size_t i = 0; i < sizeof(our_fault_codes) / sizeof(our_fault_codes[0]); i++)
@@ -73,7 +85,7 @@ static void own(struct answer *answer, enum reply_id reply, enum outcome_by by)
 }
 
 void answer_from_reply(struct answer *answer, enum smtp_client_step step,
-	const struct smtp_reply *reply, bool hello_is_clients)
+	const struct smtp_reply *reply, unsigned told)
 {
 	*answer = (struct answer){ .changed = *reply };
 	answer->answer = (struct smtp_answer){ .reply = &answer->changed, .by = BY_BACKEND };
@@ -88,7 +100,7 @@ void answer_from_reply(struct answer *answer, enum smtp_client_step step,
 	} else if (reply->code == 421) {
 		answer->changed.code = 451;
 		answer->server_is_done = true;
-	} else if (smtp_reply_class(reply) == 5 && blames_us(reply, hello_is_clients)) {
+	} else if (answer_blames_us(reply, told)) {
 		answer->blames_us = true;
 		own(answer, REPLY_BACKEND_OUR_FAULT, BY_BACKEND);
 	}

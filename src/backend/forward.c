@@ -27,8 +27,7 @@ void forward_answer(struct forward *forward, const struct smtp_answer *answer)
 void forward_judge(struct forward *forward, enum smtp_client_step step,
 	const struct smtp_reply *reply, struct answer *verdict)
 {
-	answer_from_reply(
-		verdict, step, reply, identity_names_hello(forward->destination->settings));
+	answer_from_reply(verdict, step, reply, identity_shows(forward->destination->settings));
 	buf_truncate(&forward->answer_text, 0);
 	buf_write(&forward->answer_text, reply->text);
 	verdict->changed.text = buf_view(&forward->answer_text);
@@ -126,12 +125,13 @@ static bool has_verdict(const struct forward *forward)
 	return forward->mail_is_refused && forward->want == WANT_RECIPIENT;
 }
 
-void forward_server_lost(struct forward *forward, const char *why, enum server_event event)
+void forward_server_lost(struct forward *forward, enum smtp_client_step step, const char *why,
+	enum server_event event)
 {
 	struct server *server = forward->link->server;
 	struct link_loss loss = { .fault = LINK_CLOSED,
 		.event = event,
-		.step = link_step_word(forward->link),
+		.step = smtp_client_step_word(step),
 		.why = why };
 
 	if (is_idle(forward)) {
@@ -160,7 +160,7 @@ bool forward_is_useless(
 	snprintf(why, sizeof(why), "%s at %s", verdict->server_is_done ? "421" : "senseless reply",
 		smtp_client_step_word(step));
 	forward_server_lost(
-		forward, why, verdict->server_is_done ? SERVER_GOODBYE : SERVER_PROTOCOL);
+		forward, step, why, verdict->server_is_done ? SERVER_GOODBYE : SERVER_PROTOCOL);
 	return true;
 }
 
@@ -195,12 +195,14 @@ static void note_answer(
 	struct server *server = forward->link->server;
 	int class = smtp_reply_class(reply);
 	bool is_last = step == SMTP_CLIENT_DOT;
+	bool is_refusal_for_now = class == 4 && reply->code != 421;
 
 	if (is_last && forward->link->client.is_lmtp)
 		return; /* when it has said them all */
 	if (!is_last && step != SMTP_CLIENT_MAIL && step != SMTP_CLIENT_DATA)
 		return;
-	if (class == 4 && reply->code != 421)
+	if (is_refusal_for_now ||
+		answer_blames_us(reply, identity_shows(forward->destination->settings)))
 		server_note(server, SERVER_TEMPFAILED, loop_now_ms(forward->env->loop));
 	else if (class == 5 || (is_last && reply->code == 250))
 		server_note(server, SERVER_OK, loop_now_ms(forward->env->loop));
@@ -269,6 +271,8 @@ static void on_lost(void *ctx, const struct link_loss *loss)
 	}
 	if (is_refused) {
 		log_failed(forward, "message", "refused in the middle of the message");
+		if (loss->said->code == 421)
+			server_note(server, SERVER_GOODBYE, loop_now_ms(forward->env->loop));
 		forward_judge(forward, SMTP_CLIENT_DOT, loss->said, &verdict);
 		message_lost(forward, &verdict.answer);
 	} else {
@@ -526,6 +530,15 @@ static void begin_to_want(struct forward *forward, enum forward_want want, uint6
 		link_limit(forward->link, forward->answer_by_ms);
 }
 
+/* All servers were tried in vain, for a recipient that needed what they have not. */
+static void begin_again(struct forward *forward)
+{
+	forward->choice = (struct server_choice){ 0 };
+	forward->obstacle = REPLY_COUNT;
+	forward->is_given_up = false;
+	forward_try_next_server(forward);
+}
+
 /* May the transaction have another recipient? */
 static bool takes_recipient(const struct forward *forward)
 {
@@ -568,6 +581,8 @@ void forward_recipient(struct forward *forward, enum smtp_behind behind)
 		forward_answer_own(forward, REPLY_OTHER_DESTINATION);
 	else if (!takes_recipient(forward))
 		forward_answer_own(forward, REPLY_TOO_MANY_RECIPIENTS);
+	else if (forward->is_given_up && forward->obstacle == REPLY_BACKEND_NEEDS_DSN)
+		begin_again(forward); /* of the recipient before */
 	else if (forward->is_given_up)
 		forward_answer_own(forward, forward->obstacle);
 	else if (forward->mail_is_refused)

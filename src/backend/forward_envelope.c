@@ -274,7 +274,7 @@ static void mail_answered(struct forward *forward, const struct smtp_reply *repl
 	if (forward_is_useless(forward, &verdict, SMTP_CLIENT_MAIL) || smtp_reply_class(reply) == 2)
 		return;
 	if (forward->replays_due > 0) {
-		forward_server_lost(forward, "sender refused", SERVER_OK);
+		forward_server_lost(forward, SMTP_CLIENT_MAIL, "sender refused", SERVER_OK);
 		return;
 	}
 	if (verdict.blames_us)
@@ -289,8 +289,8 @@ static void replay_answered(struct forward *forward, const struct smtp_reply *re
 {
 	forward->replays_answered++;
 	if (smtp_reply_class(reply) != 2)
-		forward_server_lost(
-			forward, "recipient refused that another server accepted", SERVER_OK);
+		forward_server_lost(forward, SMTP_CLIENT_RCPT,
+			"recipient refused that another server accepted", SERVER_OK);
 }
 
 static void rcpt_answered(struct forward *forward, const struct smtp_reply *reply)
@@ -336,9 +336,8 @@ static void data_answered(struct forward *forward, const struct smtp_reply *repl
 	if (verdict.blames_us)
 		forward_alarm(forward, SMTP_CLIENT_DATA, reply);
 	if (forward->message != MESSAGE_NONE && reply->code != 354) {
-		/* In place of a server that had accepted it. */
-		link_quit(&forward->link);
-		message_lost(forward, &verdict.answer);
+		forward_server_lost(forward, SMTP_CLIENT_DATA,
+			"message refused that another server had begun to take", SERVER_OK);
 		return;
 	}
 	if (reply->code == 354)
@@ -350,7 +349,7 @@ static void data_answered(struct forward *forward, const struct smtp_reply *repl
 static void reset_answered(struct forward *forward, const struct smtp_reply *reply)
 {
 	if (reply->code != 250)
-		forward_server_lost(forward, "RSET refused", SERVER_PROTOCOL);
+		forward_server_lost(forward, SMTP_CLIENT_RSET, "RSET refused", SERVER_PROTOCOL);
 	else if (forward->destination == NULL)
 		link_rest(forward->link, forward->env->timeouts->idle);
 }
@@ -360,7 +359,7 @@ static void identity_answered(struct forward *forward, const struct smtp_reply *
 	if (reply->code == 250 || !forward->link->backend->settings->identity_required)
 		return;
 	forward_alarm(forward, SMTP_CLIENT_XFORWARD, reply);
-	forward_server_lost(forward, "XFORWARD refused", SERVER_PROTOCOL);
+	forward_server_lost(forward, SMTP_CLIENT_XFORWARD, "XFORWARD refused", SERVER_PROTOCOL);
 }
 
 void envelope_answered(

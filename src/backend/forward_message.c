@@ -15,6 +15,10 @@
 /* How long servers are tried for a message that is on its way. Once the client has sent all of it this
  * is not begun anew: the answer comes within `backend_final`, whatever happens before it. */
 #define SAVE_BUDGET_MS 110000
+/* Meanwhile the message is not read, and its end may have come: with the answer it must take no longer than
+ * clients wait (10 minutes, RFC 5321 section 4.5.3.2.6). */
+#define CLIENT_WAITS_MS 595000
+#define SAVE_BUDGET_MIN_MS 5000
 /* A chunk goes out when it has grown so far. */
 #define CHUNK_GOOD (CHUNK_MAX / 2)
 
@@ -270,11 +274,22 @@ void message_lost(struct forward *forward, const struct smtp_answer *answer)
 		forward->port->body_lost(forward->ctx, answer);
 }
 
+static uint64_t save_budget_ms(const struct forward *forward)
+{
+	uint64_t final_ms = forward->env->timeouts->final;
+
+	if (final_ms + SAVE_BUDGET_MS <= CLIENT_WAITS_MS)
+		return SAVE_BUDGET_MS;
+	if (final_ms + SAVE_BUDGET_MIN_MS >= CLIENT_WAITS_MS)
+		return SAVE_BUDGET_MIN_MS;
+	return CLIENT_WAITS_MS - final_ms;
+}
+
 /* Another server, in the time that the client has left. */
 void message_save(struct forward *forward)
 {
 	if (forward->want != WANT_FINAL)
-		forward->answer_by_ms = loop_now_ms(forward->env->loop) + SAVE_BUDGET_MS;
+		forward->answer_by_ms = loop_now_ms(forward->env->loop) + save_budget_ms(forward);
 	buf_truncate(&forward->chunk, 0);
 	task_cancel(&forward->chunk_task, forward->env->loop);
 }
@@ -337,6 +352,11 @@ void message_chunk_answered(struct forward *forward, const struct smtp_reply *re
 		return;
 	if (verdict.blames_us)
 		forward_alarm(forward, SMTP_CLIENT_BDAT, reply);
+	if (forward->replays_due > 0 && message_can_be_saved(forward)) {
+		forward_server_lost(forward, SMTP_CLIENT_BDAT,
+			"message refused that another server had begun to take", SERVER_OK);
+		return;
+	}
 	link_close(&forward->link);
 	message_lost(forward, &verdict.answer);
 }
@@ -364,24 +384,28 @@ static const char *why_unbelievable(
 }
 
 /* The server has said all, and that is the answer to the client. */
-static void finish(struct forward *forward, const struct smtp_answer *answer, bool server_is_done)
+static void finish(struct forward *forward, const struct smtp_answer *answer, bool is_last)
 {
 	message_forget(forward);
 	forward->mail_is_sent = forward->data_is_sent = false;
-	if (server_is_done)
+	if (is_last)
 		link_quit(&forward->link);
 	forward_answer(forward, answer);
+}
+
+static void note(const struct forward *forward, enum server_event event)
+{
+	server_note(forward->link->server, event, loop_now_ms(forward->env->loop));
 }
 
 /* A mailbox that is full is no illness of the server's. */
 static void note_finals(const struct forward *forward)
 {
 	const struct merge *finals = forward->finals;
-	bool is_tempfail = finals->deferred == finals->count;
-
-	if (!finals->server_is_done)
-		server_note(forward->link->server, is_tempfail ? SERVER_TEMPFAILED : SERVER_OK,
-			loop_now_ms(forward->env->loop));
+	if (finals->server_is_done)
+		note(forward, SERVER_GOODBYE);
+	else
+		note(forward, finals->deferred == finals->count ? SERVER_TEMPFAILED : SERVER_OK);
 }
 
 /* All have theirs. */
@@ -432,14 +456,18 @@ void message_final_answered(struct forward *forward, const struct smtp_reply *re
 	forward_judge(forward, SMTP_CLIENT_DOT, reply, &verdict);
 	const char *why = why_unbelievable(forward, reply, &verdict);
 	if (why != NULL) {
+		note(forward, SERVER_PROTOCOL);
 		link_close(&forward->link);
 		message_unknown(forward, why);
 		return;
 	}
 	if (verdict.blames_us)
 		forward_alarm(forward, SMTP_CLIENT_DOT, reply);
-	if (forward->link->client.is_lmtp)
+	if (forward->link->client.is_lmtp) {
 		merge_final(forward, reply, &verdict);
-	else
-		finish(forward, &verdict.answer, verdict.server_is_done || verdict.blames_us);
+		return;
+	}
+	if (verdict.server_is_done)
+		note(forward, SERVER_GOODBYE);
+	finish(forward, &verdict.answer, verdict.server_is_done || verdict.blames_us);
 }

@@ -94,7 +94,8 @@ void forward_alarm(
 
 /* This server cannot be used for this transaction: closes the connection, and what can be done
  * elsewhere is. */
-void forward_server_lost(struct forward *forward, const char *why, enum server_event event);
+void forward_server_lost(struct forward *forward, enum smtp_client_step step, const char *why,
+	enum server_event event);
 void forward_try_next_server(struct forward *forward);
 /* The server has gone, or has said something after which it cannot be believed. True: it was so, and
  * the connection is closed. */

@@ -1,5 +1,6 @@
 #include "backend/identity.h"
 
+#include "backend/answer.h"
 #include "connection/transaction.h"
 
 const char *const identity_words[] = { "none", "proxy-v1", "proxy-v2", "xclient", "xforward",
@@ -24,6 +25,14 @@ bool identity_is_xforward(const struct backend_settings *settings)
 bool identity_names_hello(const struct backend_settings *settings)
 {
 	return identity_is_xclient(settings) || settings->hello == BACKEND_HELLO_CLIENT;
+}
+
+unsigned identity_shows(const struct backend_settings *settings)
+{
+	bool shows_address = identity_is_proxy(settings) || identity_is_xclient(settings);
+
+	return (identity_names_hello(settings) ? ANSWER_HELLO_IS_CLIENTS : 0) |
+	       (shows_address ? ANSWER_ADDRESS_IS_CLIENTS : 0);
 }
 
 void identity_told(const struct connection *connection, struct identity_told *told)

@@ -68,7 +68,8 @@ const char *link_step_word(const struct link *link)
 		return "TLS";
 	if (smtp_client_pending(&link->client) > 0)
 		return smtp_client_step_word(smtp_client_step(&link->client));
-	return link->state == LINK_GREETING ? smtp_client_step_word(SMTP_CLIENT_EHLO) : "idle";
+	/* What was answered last has led to the end. */
+	return link->state == LINK_GREETING ? smtp_client_step_word(link->answered) : "idle";
 }
 
 /* Behind a header that names the client a server may hang up on this client alone. Where probes see the
@@ -284,6 +285,7 @@ static void on_answered(void *ctx, enum smtp_client_step step, const struct smtp
 {
 	struct link *link = ctx;
 
+	link->answered = step;
 	if (link->state == LINK_OVER)
 		return; /* the rest of a group whose first answer was the end */
 	if (link->state == LINK_LEAVING) {

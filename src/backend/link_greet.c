@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
+#include "backend/answer.h"
 #include "backend/backend_tls.h"
 #include "backend/identity.h"
 #include "base/log.h"
@@ -15,11 +16,18 @@
 
 /* ---- Who the client is ------------------------------------------------------------------------ */
 
+/* In place of a unix socket, which a header of version 1 has no word for: it is on this machine. */
+static struct endpoint loopback(void)
+{
+	return (struct endpoint){ .ip = ipaddr_from_v4((const uint8_t[]){ 127, 0, 0, 1 }),
+		.port = 25 };
+}
+
 static struct endpoint own_address(int fd)
 {
 	struct sockaddr_storage storage = { 0 };
 	socklen_t length = sizeof(storage);
-	struct endpoint own = { 0 };
+	struct endpoint own = loopback();
 
 	if (getsockname(fd, (struct sockaddr *)&storage, &length) == 0)
 		endpoint_from_sockaddr((struct sockaddr *)&storage, &own);
@@ -31,9 +39,10 @@ void link_send_identity(struct link *link)
 {
 	struct endpoint own =
 		link->is_probe ? own_address(link->stream.fd) : (struct endpoint){ 0 };
+	struct endpoint server = server_is_unix(link->server) ? loopback() : link->address;
 	char header[PROXY_V2_SENT_MAX];
-	size_t n = identity_header(
-		link->backend->settings, link->connection, &own, &link->address, header);
+	size_t n =
+		identity_header(link->backend->settings, link->connection, &own, &server, header);
 
 	if (n == 0)
 		return;
@@ -56,9 +65,18 @@ struct str link_hello_name(const struct link *link)
 
 /* ---- How far ---------------------------------------------------------------------------------- */
 
+/* A server that has not said yet whether it takes who the client is: the first probe asks. */
+static bool is_introduction_due(const struct link *link)
+{
+	const struct backend_settings *settings = link->backend->settings;
+
+	return !link->server->is_known &&
+	       (identity_is_xclient(settings) || identity_is_xforward(settings));
+}
+
 bool link_is_seen(const struct link *link)
 {
-	if (!link->is_probe || link->state != LINK_GREETING)
+	if (!link->is_probe || link->state != LINK_GREETING || is_introduction_due(link))
 		return false;
 	if (link->backend->settings->health.check == HEALTH_CHECK_CONNECT)
 		return true;
@@ -76,11 +94,26 @@ void link_log_fallback(const struct link *link, const char *reason)
 		log_text("server", link->server->name), log_text("reason", reason));
 }
 
+/* What a server offers when it knows the client may be for this one alone; probes hear what all are
+ * offered, if they say EHLO. */
+static bool is_for_all(const struct link *link)
+{
+	const struct backend_settings *settings = link->backend->settings;
+
+	return link->is_probe || settings->health.check != HEALTH_CHECK_EHLO ||
+	       !(identity_shows(settings) & ANSWER_ADDRESS_IS_CLIENTS);
+}
+
 void link_ready(struct link *link)
 {
-	server_learn(link->server, &link->client.capabilities, loop_now_ms(link->env->loop));
+	uint64_t now = loop_now_ms(link->env->loop);
+
+	if (is_for_all(link))
+		server_learn(link->server, &link->client.capabilities, now);
+	else
+		server_note(link->server, SERVER_READY, now);
 	link->state = LINK_READY;
-	link->born_ms = loop_now_ms(link->env->loop);
+	link->born_ms = now;
 	timer_clear(&link->deadline);
 	link->port->ready(link->ctx);
 }

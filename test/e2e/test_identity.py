@@ -101,6 +101,31 @@ def test_server_that_does_not_offer_it(identity, extensions):
         assert codes(deliver(gatepost)) == [250]
 
 
+@pytest.mark.parametrize("check", ["banner", "connect"])
+def test_server_that_does_not_offer_it_is_told_of_whatever_probes_look_at(check):
+    """They ended before EHLO, and the first client found it out."""
+    with Backend(extensions="PIPELINING") as backend, \
+            Edge(backend, identity="xclient", health={"check": check}) as gatepost:
+        assert gatepost.wait_log("identity_refused")["uuid"] is None
+    with Backend(extensions=f"PIPELINING,{XCLIENT}") as backend, \
+            Edge(backend, identity="xclient", health={"check": check}) as gatepost:
+        assert codes(deliver(gatepost)) == [250]
+        assert not gatepost.log_records("identity_refused")
+
+
+def test_what_one_client_is_offered_is_not_what_others_are():
+    """Postfix can be told to offer some clients less."""
+    with Backend(extensions=f"PIPELINING,8BITMIME,{XCLIENT}") as backend, \
+            Edge(backend, identity="xclient") as gatepost:
+        backend.wait_for("end")
+        backend.set_faults(["ehlo2:reply=250 mx.example"])  # behind XCLIENT
+        assert codes(deliver(gatepost)) == [250]
+        with Client(gatepost.address, HEADER) as client:
+            client.expect(220)
+            assert "8BITMIME" in client.command("EHLO client.example.net", 250).lines
+            client.quit()
+
+
 @pytest.mark.parametrize("reply,code", [("550 5.7.0 insufficient authorization", 451),
                                         ("501 5.5.4 bad syntax", 451),
                                         ("503 5.5.1 not now", 451),

@@ -303,6 +303,9 @@ def test_unix_socket(identity, tmp_path):
             assert gatepost.log_records("transaction")[0]["server"] == f"unix:{path}"
             assert gatepost.log_records("backend_failed") == []
         assert len(backend.messages()) == 1
+        # The probe says what it can: a real Postfix takes no header with the address "::".
+        if identity == "proxy-v1":
+            assert backend.connections()[0]["proxy"]["source"] == "127.0.0.1:25"
 
 
 # ---- Health
@@ -352,15 +355,30 @@ def test_all_down_are_tried_all_the_same():
             assert send_one(gatepost).code == 250
 
 
-def test_too_many_temporary_refusals():
+@pytest.mark.parametrize("fault", ["dot:reply=451 4.3.0 later", "dot:reply=554 5.7.1 Relay access denied",
+                                   "mail:reply=530 5.7.0 Authentication required"])
+def test_too_many_temporary_refusals(fault):
+    """Who blames us for the set-up refuses no less: that server took all the mail and kept none of it."""
     with Backend() as first, Backend() as second:
         with Gatepost(config([local(first), local(second)])) as gatepost:
             gatepost.wait_idle()
-            first.set_faults(["dot:reply=451 4.3.0 later"])
+            first.set_faults([fault])
             replies = [send_one(gatepost).code for _ in range(24)]
             assert replies == [451] * 20 + [250] * 4
             record = gatepost.wait_log("server_down")
             assert record["reason"] == "too many temporary refusals"
+
+
+@pytest.mark.parametrize("reply", ["421 4.3.2 going down", "251 2.0.0 perhaps"])
+@pytest.mark.parametrize("extensions", ["PIPELINING", "PIPELINING,CHUNKING"])
+def test_nonsense_and_goodbyes_at_the_end_of_a_message_are_noted(reply, extensions):
+    """Each message went to that server, and to no other."""
+    with Backend(extensions=extensions) as first, Backend() as second:
+        with Gatepost(config([local(first), local(second)])) as gatepost:
+            gatepost.wait_idle()
+            first.set_faults([f"dot:reply={reply}"])
+            assert [send_one(gatepost).code for _ in range(4)] == [451] + [250] * 3
+            assert len(second.messages()) == 3
 
 
 @pytest.mark.parametrize("check", ["ehlo", "banner", "connect"])

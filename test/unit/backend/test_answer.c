@@ -8,9 +8,10 @@
 #include <cmocka.h>
 
 #define PASSED REPLY_COUNT /* on, as it is */
+#define FAULT REPLY_BACKEND_OUR_FAULT
 
-static void check(enum smtp_client_step step, const char *text, int code, enum reply_id own,
-	bool hello_is_clients)
+static void check(
+	enum smtp_client_step step, const char *text, int code, enum reply_id own, unsigned told)
 {
 	struct smtp_reply reply;
 	struct buf line, kept;
@@ -22,7 +23,7 @@ static void check(enum smtp_client_step step, const char *text, int code, enum r
 	buf_init(&kept, SMTP_REPLY_TEXT_MAX);
 	buf_printf(&line, "%s\r\n", text);
 	assert_int_equal(smtp_reply_parse(buf_view(&line), &kept, &reply, &taken, &fault), 1);
-	answer_from_reply(&answer, step, &reply, hello_is_clients);
+	answer_from_reply(&answer, step, &reply, told);
 	if ((answer.answer.reply != NULL) != (own == PASSED))
 		fail_msg("%s to %s", text, smtp_client_step_word(step));
 	assert_int_equal(answer.answer.by, BY_BACKEND);
@@ -86,42 +87,51 @@ static void test_replies(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		check(SMTP_CLIENT_MAIL, rows[i].text, rows[i].code, rows[i].mail, false);
-		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].rcpt, false);
-		check(SMTP_CLIENT_DATA, rows[i].text, rows[i].code, rows[i].data, false);
-		check(SMTP_CLIENT_DOT, rows[i].text, rows[i].code, rows[i].dot, false);
+		check(SMTP_CLIENT_MAIL, rows[i].text, rows[i].code, rows[i].mail, 0);
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].rcpt, 0);
+		check(SMTP_CLIENT_DATA, rows[i].text, rows[i].code, rows[i].data, 0);
+		check(SMTP_CLIENT_DOT, rows[i].text, rows[i].code, rows[i].dot, 0);
 	}
 }
 
-/* Whose the name is that the server does not like. */
+/* Whose the name, and the address, is that the server does not like. */
 static void test_names(void **state)
 {
 	static const struct {
 		const char *text;
 		int code;
-		enum reply_id with_ours, with_clients;
+		enum reply_id with_ours, with_clients_hello, with_clients_address;
 	} rows[] = {
-		{ "504 5.5.2 <x>: Helo command rejected: need fully-qualified hostname", 504,
-			REPLY_BACKEND_OUR_FAULT, PASSED },
-		{ "501 5.5.2 <x>: Helo command rejected: Invalid name", 501,
-			REPLY_BACKEND_OUR_FAULT, PASSED },
-		{ "550 5.7.1 <x>: Helo command rejected: Host not found", 550,
-			REPLY_BACKEND_OUR_FAULT, PASSED },
-		{ "450 4.7.1 <x>: Helo command rejected: Host not found", 450, PASSED, PASSED },
+		{ "504 5.5.2 <x>: Helo command rejected: need fully-qualified hostname", 504, FAULT,
+			PASSED, FAULT },
+		{ "501 5.5.2 <x>: Helo command rejected: Invalid name", 501, FAULT, PASSED, FAULT },
+		{ "550 5.7.1 <x>: Helo command rejected: Host not found", 550, FAULT, PASSED,
+			FAULT },
+		{ "450 4.7.1 <x>: Helo command rejected: Host not found", 450, PASSED, PASSED,
+			PASSED },
 		{ "504 5.5.2 <a>: Sender address rejected: need fully-qualified address", 504,
-			PASSED, PASSED },
+			PASSED, PASSED, PASSED },
 		{ "504 5.5.2 <b>: Recipient address rejected: need fully-qualified address", 504,
-			PASSED, PASSED },
-		{ "504 5.5.4 parameter not implemented", 504, REPLY_BACKEND_OUR_FAULT,
-			REPLY_BACKEND_OUR_FAULT },
-		{ "503 5.5.1 <a>: Sender address rejected: x", 503, REPLY_BACKEND_OUR_FAULT,
-			REPLY_BACKEND_OUR_FAULT },
+			PASSED, PASSED, PASSED },
+		{ "504 5.5.4 parameter not implemented", 504, FAULT, FAULT, FAULT },
+		{ "503 5.5.1 <a>: Sender address rejected: x", 503, FAULT, FAULT, FAULT },
+		{ "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: Access denied", 554, FAULT,
+			FAULT, PASSED },
+		{ "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using x.example",
+			554, FAULT, FAULT, PASSED },
+		{ "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.1]", 450,
+			PASSED, PASSED, PASSED },
+		{ "554 5.7.1 Service unavailable; Sender address [a@b.example] blocked using x",
+			554, PASSED, PASSED, PASSED },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].with_ours, false);
-		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].with_clients, true);
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].with_ours, 0);
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].with_clients_hello,
+			ANSWER_HELLO_IS_CLIENTS);
+		check(SMTP_CLIENT_RCPT, rows[i].text, rows[i].code, rows[i].with_clients_address,
+			ANSWER_ADDRESS_IS_CLIENTS);
 	}
 }
 

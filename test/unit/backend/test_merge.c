@@ -56,7 +56,7 @@ static void add(struct merge *merge, struct str recipient, const char *text)
 	snprintf(copy, sizeof(copy), "%s", text);
 	struct smtp_reply reply = reply_of(copy);
 	struct answer verdict;
-	answer_from_reply(&verdict, SMTP_CLIENT_DOT, &reply, false);
+	answer_from_reply(&verdict, SMTP_CLIENT_DOT, &reply, 0);
 	merge_add(merge, recipient, &reply, &verdict);
 	memset(copy, 'x', sizeof(copy));
 }
