@@ -72,8 +72,9 @@ struct server_health {
 	unsigned outages;   /* of late: the next one lasts longer */
 	bool is_dialogue; /* the last failure came after the greeting: a greeting disproves nothing */
 	uint64_t avoided_until_ms;
-	uint64_t retry_ms;    /* DOWN: a trial is due; PROBING: another one is */
-	uint64_t up_since_ms; /* after an outage; 0: there was none */
+	uint64_t suspected_until_ms; /* a probe comes by then */
+	uint64_t retry_ms;           /* DOWN: a trial is due; PROBING: another one is */
+	uint64_t up_since_ms;        /* after an outage; 0: there was none */
 	struct server_slice slices[SERVER_SLICES];
 };
 
@@ -103,7 +104,7 @@ struct server {
 	unsigned target_count, next_target;
 
 	/* Who probes it: told when a probe may be due earlier than it was (server_next_probe_ms()), from
-	 * inside of server_note(). NULL: nobody does. */
+	 * inside of server_note() or server_refused_client(). NULL: nobody does. */
 	void (*probe_due)(void *ctx);
 	void *probe_ctx;
 
@@ -115,6 +116,8 @@ struct server {
 /* ---- Health: backend/health.c ---- */
 
 void server_note(struct server *server, enum server_event event, uint64_t now_ms);
+/* It has refused a client in place of the greeting: a probe is to see soon whether it means all. */
+void server_refused_client(struct server *server, uint64_t now_ms);
 /* Its EHLO reply; also notes SERVER_READY. */
 void server_learn(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms);

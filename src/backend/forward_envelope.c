@@ -13,7 +13,7 @@ void envelope_begin(struct forward *forward)
 	forward->reset_is_due = forward->identity_is_due = forward->identity_is_said = false;
 	forward->mail_is_sent = forward->candidate_is_sent = forward->data_is_sent = false;
 	forward->data_is_ready = forward->data_is_accepted = false;
-	forward->dot_is_sent = forward->mail_is_refused = false;
+	forward->dot_is_sent = forward->mail_is_refused = forward->is_taken_over = false;
 	forward->replays_sent = forward->replays_answered = 0;
 	forward->replays_due = (unsigned)forward->connection->transaction->rcpt_count.accept;
 	task_cancel(&forward->open_task, forward->env->loop); /* of the server before */

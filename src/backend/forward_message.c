@@ -169,6 +169,7 @@ void message_accepted(struct forward *forward)
 		forward->kept_due = 0;
 		return;
 	}
+	forward->is_taken_over = true;
 	forward->kept_due = buf_used(&forward->replay.bytes);
 	message_go_on(forward);
 }
@@ -352,7 +353,7 @@ void message_chunk_answered(struct forward *forward, const struct smtp_reply *re
 		return;
 	if (verdict.blames_us)
 		forward_alarm(forward, SMTP_CLIENT_BDAT, reply);
-	if (forward->replays_due > 0 && message_can_be_saved(forward)) {
+	if (forward->is_taken_over && message_can_be_saved(forward)) {
 		forward_server_lost(forward, SMTP_CLIENT_BDAT,
 			"message refused that another server had begun to take", SERVER_OK);
 		return;

@@ -33,9 +33,10 @@ struct forward {
 	void *ctx;
 
 	enum forward_want want;
-	struct backend *destination; /* decided by the first recipient that is accepted; NULL: no transaction yet */
-	struct link *link;           /* NULL: none */
-	struct backend *bound;       /* where the client has authenticated itself; NULL: nowhere */
+	struct backend *
+		destination; /* decided by the first recipient that is accepted; NULL: no transaction yet */
+	struct link *link;       /* NULL: none */
+	struct backend *bound;   /* where the client has authenticated itself; NULL: nowhere */
 	struct link *bound_link; /* the connection on which it did, between transactions there */
 	struct server_choice choice;
 	bool awaits_name;         /* of the client; there is no link meanwhile */
@@ -48,11 +49,12 @@ struct forward {
 	bool reset_is_due;
 	bool identity_is_due, identity_is_said; /* XFORWARD */
 	bool mail_is_sent, candidate_is_sent, data_is_sent;
-	bool data_follows;     /* the client has said DATA behind the candidate, or will, as always */
-	bool data_is_ready;    /* 354 has come before that DATA was its turn */
+	bool data_follows;  /* the client has said DATA behind the candidate, or will, as always */
+	bool data_is_ready; /* 354 has come before that DATA was its turn */
 	bool data_is_accepted; /* 354 has come */
 	bool dot_is_sent;
-	bool is_chunked; /* the message goes by BDAT */
+	bool is_chunked;    /* the message goes by BDAT */
+	bool is_taken_over; /* the message was begun elsewhere */
 	/* Recipients accepted before, put to another server: due, sent, answered. */
 	unsigned replays_due, replays_sent, replays_answered;
 

@@ -215,6 +215,15 @@ void server_note(struct server *server, enum server_event event, uint64_t now_ms
 		note_answer(server, event == SERVER_TEMPFAILED, now_ms);
 }
 
+/* One that refuses time and again does not put the probe off. */
+void server_refused_client(struct server *server, uint64_t now_ms)
+{
+	if (server->health.suspected_until_ms > now_ms)
+		return;
+	server->health.suspected_until_ms = now_ms + AVOIDED_PROBE_MS;
+	want_probe(server);
+}
+
 void server_learn(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms)
 {
@@ -287,5 +296,7 @@ uint64_t server_next_probe_ms(const struct server *server, uint64_t interval_ms,
 		ms = health->retry_ms - now_ms;
 	else if (health->state != SERVER_UP || !server_has_address(server))
 		ms = SOON_MS;
+	if (health->suspected_until_ms > now_ms && ms > health->suspected_until_ms - now_ms)
+		ms = health->suspected_until_ms - now_ms;
 	return ms < interval_ms ? ms : interval_ms;
 }

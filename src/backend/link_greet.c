@@ -204,11 +204,13 @@ static bool refuses_client(
 static void not_greeted(
 	struct link *link, enum smtp_client_step step, const struct smtp_reply *reply)
 {
-	if (refuses_client(link, step, reply))
+	if (refuses_client(link, step, reply)) {
+		server_refused_client(link->server, loop_now_ms(link->env->loop));
 		link_refused(link, reply);
-	else
+	} else {
 		link_fail(link, LINK_REFUSED,
 			smtp_reply_class(reply) == 4 ? "refused for now" : "refused");
+	}
 }
 
 static void greeted(struct link *link)

@@ -196,6 +196,16 @@ def test_greeting_that_some_clients_do_not_get(fault):
         assert not gatepost.log_records("server_down")
 
 
+def test_banner_that_begins_to_refuse_everybody():
+    """Clients got its refusals until the next probe, a minute: now the first of them brings one."""
+    with Backend("--proxy", "v2") as backend, Edge(backend, identity="proxy-v2") as gatepost:
+        backend.wait_for("end")
+        backend.set_faults(["banner:reply=554 5.7.1 no mail here"])
+        assert codes(deliver(gatepost)) == [554]
+        gatepost.wait_log("backend_failed", step="probe")
+        assert codes(deliver(gatepost)) == [451]
+
+
 def test_banner_that_refuses_everybody():
     """A server that has greeted nobody, not even a probe, refuses no client: it is ill."""
     with Backend("--proxy", "v2", faults=["banner:reply=554 5.7.1 client refused"]) as backend, \

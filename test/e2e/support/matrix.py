@@ -388,14 +388,12 @@ def expected_pair(pair):
     alone = by_rule(Cell(pair.setting._replace(connection="fresh"), state, fault))
     first = lost(Cell(pair.setting, pair.state, pair.fault), pair.state)
     step, reached = client_step(pair.state), client_step(state)
-    is_replayed = STEPS.index(reached) < STEPS.index(step)
+    is_replayed = STEPS.index(reached) < STEPS.index(step) or (
+        state == "bdat1" and pair.state in ("bdat1", "body"))
     if of_kind(Cell(pair.setting, state, fault)) is VERDICTS or state in ("dot", "after-dot"):
         if not is_replayed:
             return Expected(alone.codes, alone.outcome, alone.by, first.failed,
                             tuple(reversed(alone.commits)), alone.events, first.is_lost_inside)
-        if state == "data":  # the message is refused as a whole, and the client is sending it
-            return Expected(stopped("final", alone.codes["data"]), alone.outcome, "backend",
-                            first.failed, is_lost_inside=True)
     return Expected(stopped(step if is_replayed else reached, 451), "deferred", "edge",
                     (first.failed[0] + 1, first.failed[1] + 1),
                     is_lost_inside=first.is_lost_inside or state == "bdat1")
