@@ -349,6 +349,19 @@ static void test_share_when_all_refuse(void **state)
 
 /* ---- Probes ---------------------------------------------------------------------------------------- */
 
+/* Nothing else comes of it, and the next refusals do not put the probe off. */
+static void test_refused_client_brings_a_probe(void **state)
+{
+	(void)state;
+	server_refused_client(server, 1000);
+	assert_int_equal(server_next_probe_ms(server, 60000, 1000), SERVER_AVOIDED_MS / 2);
+	server_refused_client(server, 4000);
+	assert_int_equal(server_next_probe_ms(server, 60000, 4000), SERVER_AVOIDED_MS / 2 - 3000);
+	assert_int_equal(server_next_probe_ms(server, 60000, 7000), 60000);
+	assert_state(SERVER_UP);
+	assert_true(server_is_usable(server, 1000));
+}
+
 static void test_when_a_probe_is_due(void **state)
 {
 	(void)state;
@@ -459,6 +472,7 @@ int main(void)
 		TEST(test_share_below_the_limit),
 		TEST(test_share_of_the_last_minute),
 		TEST(test_share_when_all_refuse),
+		TEST(test_refused_client_brings_a_probe),
 		TEST(test_when_a_probe_is_due),
 		TEST(test_out),
 		TEST(test_who_greets_is_not_out),
