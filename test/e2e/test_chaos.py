@@ -79,10 +79,11 @@ class Actor:
         client.send(f"MAIL FROM:<{sender}>\r\n")
         if client.reply().code != 250:
             return
-        client.send("RCPT TO:<b@example.com>\r\n")
-        if client.reply().code != 250:
-            return
-        client.send("DATA\r\n")
+        for _ in range(self.chance.choice([1] * 9 + [2])):
+            client.send("RCPT TO:<b@example.com>\r\n")
+            if client.reply().code != 250:
+                return
+        client.send("RSET\r\n" if self.chance.random() < 0.05 else "DATA\r\n")
         if client.reply().code != 354:
             return
         self.send(client, b"Subject: x\r\n\r\n" + self.body() + b"\r\n.\r\n")
@@ -100,8 +101,11 @@ class Actor:
                 client.reply()
             for _ in range(self.chance.randrange(8)):
                 what = self.chance.random()
-                if what < 0.5:
+                if what < 0.4:
                     self.mail(client)
+                elif what < 0.5:  # often enough for a habit: see test_data_ahead.py
+                    for _ in range(8):
+                        self.mail(client)
                 elif what < 0.9:
                     self.send(client, self.line() + b"\r\n")
                     if client.reply().code == 354:
