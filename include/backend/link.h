@@ -102,7 +102,7 @@ struct link {
 	uint64_t answer_by_ms; /* no step goes beyond it; 0: no such limit */
 	uint8_t answered;      /* enum smtp_client_step of the reply that came last */
 	bool is_clients;       /* XCLIENT was answered 220: it is the client's session */
-	struct xclient_identity *identity; /* while XCLIENT is under way */
+	struct introduction *introduction; /* by XCLIENT; NULL: none */
 	struct sasl_client *auth;          /* while AUTH is under way with our credentials */
 	bool auth_initial_is_due;          /* it did not fit into the command */
 	bool tls_is_due;                   /* STARTTLS was answered 220 */

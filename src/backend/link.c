@@ -45,7 +45,7 @@ static void free_later(void *object)
 
 	timer_stop(&link->deadline);
 	smtp_client_free(&link->client);
-	free(link->identity);
+	free(link->introduction);
 	link_auth_end(link);
 	block_give(link, sizeof(*link));
 }

@@ -50,6 +50,13 @@ void link_send_identity(struct link *link)
 	stream_flush(&link->stream);
 }
 
+/* What XCLIENT says, and the client's address as a name for EHLO, if it has no better one (RFC 5321
+ * section 4.1.3): both live as long as the connection. */
+struct introduction {
+	struct xclient_identity identity;
+	char literal[IPADDR_TEXT_MAX + sizeof("[IPv6:]")];
+};
+
 /* The session is the client's once XCLIENT has said so, and its name belongs to it. */
 struct str link_hello_name(const struct link *link)
 {
@@ -60,7 +67,7 @@ struct str link_hello_name(const struct link *link)
 	struct str client = link->connection->hello.host;
 	if (smtp_is_host_name(client, false) || smtp_is_address_literal(client))
 		return client;
-	return link->env->hostname;
+	return link->is_clients ? str_from(link->introduction->literal) : link->env->hostname;
 }
 
 /* ---- How far ---------------------------------------------------------------------------------- */
@@ -127,6 +134,19 @@ static void alarm_identity(const struct link *link, const char *why)
 		log_text("reply", why));
 }
 
+static void begin_introduction(struct link *link)
+{
+	const struct ipaddr *client = &link->connection->remote.address.ip;
+	struct introduction *introduction = xcalloc(1, sizeof(*introduction));
+	char ip[IPADDR_TEXT_MAX];
+
+	free(link->introduction); /* of a connection before this one */
+	link->introduction = introduction;
+	identity_of(link->connection, &introduction->identity);
+	snprintf(introduction->literal, sizeof(introduction->literal), "[%s%s]",
+		ipaddr_is_v4(client) ? "" : "IPv6:", ipaddr_print(client, ip));
+}
+
 /* EHLO is answered, and TLS is settled. */
 static void introduce(struct link *link)
 {
@@ -140,10 +160,8 @@ static void introduce(struct link *link)
 			return;
 		}
 	} else if (identity_is_xclient(settings) && !link->is_probe && !link->is_clients) {
-		free(link->identity); /* of a connection before this one */
-		link->identity = xcalloc(1, sizeof(*link->identity));
-		identity_of(link->connection, link->identity);
-		if (smtp_client_xclient(&link->client, link->identity))
+		begin_introduction(link);
+		if (smtp_client_xclient(&link->client, &link->introduction->identity))
 			return;
 	}
 	link_authenticate(link);

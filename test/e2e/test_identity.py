@@ -76,6 +76,17 @@ def test_xclient():
         assert backend.violations() == []
 
 
+@pytest.mark.parametrize("header,literal", [(HEADER, "[198.51.100.7]"), (HEADER6, "[IPv6:2001:db8::7]")])
+def test_client_whose_name_is_none_is_named_by_its_address(header, literal):
+    """It was named by ours, and Postfix wrote so into the Received line."""
+    with Backend(extensions=f"PIPELINING,{XCLIENT}") as backend:
+        mta = {"name": "mta", "servers": [f"127.0.0.1:{backend.port}"], "identity": "xclient"}
+        config = {"plans": {"lax": {"rcpt": ["relay"]}}, "backends": [mta]}
+        with Gatepost(config, proxy="required", listener={"plan": "lax"}) as gatepost:
+            assert codes(deliver(gatepost, header, hello="EHLO a..b")) == [250]
+        assert backend.commands("EHLO")[-1] == f"EHLO {literal}"
+
+
 def test_only_attributes_that_were_announced_are_said():
     with Backend(extensions="PIPELINING,XCLIENT=ADDR HELO") as backend, \
             Edge(backend, identity="xclient") as gatepost:
