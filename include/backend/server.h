@@ -90,8 +90,10 @@ struct server {
 	const struct server_settings *settings;
 	struct backend *backend;
 	unsigned index;
-	const char *name; /* its address as the settings say it */
-	struct smtp_capabilities capabilities;
+	const char *name;                      /* its address as the settings say it */
+	struct smtp_capabilities capabilities; /* without what is withheld */
+	unsigned offered;                      /* extensions, as it offers them to all */
+	unsigned withheld; /* of these: not offered to a client of whom it was told */
 	bool is_known;     /* it has answered EHLO at least once */
 	bool is_looked_up; /* an answer to its name has come, be it that there is none */
 	bool is_ourselves; /* nothing but listeners of ours is at its addresses: mail would go round */
@@ -120,6 +122,10 @@ void server_note(struct server *server, enum server_event event, uint64_t now_ms
 void server_refused_client(struct server *server, uint64_t now_ms);
 /* Its EHLO reply; also notes SERVER_READY. */
 void server_learn(
+	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms);
+/* Its EHLO reply to a client of whom it was told: what is missing is promised to no other, until it
+ * offers something else to all. Also notes SERVER_READY. */
+void server_learn_less(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms);
 /* A connection is about to be tried: of a server that is down it is the one that decides. Called by
  * backend_choose(); a probe calls it itself. */

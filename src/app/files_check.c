@@ -232,13 +232,15 @@ static void check_map(const struct settings *settings, size_t index, struct conf
 /* ---- Log and trace ------------------------------------------------------------------------------ */
 
 static const char *const written_files[] = { "target", "trace" };
+/* The value that stands for no file. */
+static const char *const written_none[] = { "stderr", "" };
 
 /* NULL: it goes to no file. */
 static struct conf_node *written_file(struct conf_node *root, size_t index, char path[PATH_MAX])
 {
 	struct conf_node *file = child(child(root, "log"), written_files[index]);
 
-	if (file == NULL || str_eq(conf_node_scalar(file), STR("stderr")))
+	if (file == NULL || str_eq(conf_node_scalar(file), str_from(written_none[index])))
 		return NULL;
 	str_copy_to(conf_node_scalar(file), path, PATH_MAX);
 	return file;
@@ -259,7 +261,7 @@ static bool is_writable(const char *path)
 
 	if (fd >= 0)
 		close(fd);
-	return fd >= 0 || (errno == ENOENT && folder_allows(path, W_OK | X_OK));
+	return fd >= 0 || (errno == ENOENT && path[0] != '\0' && folder_allows(path, W_OK | X_OK));
 }
 
 static void check_written(struct conf_node *root, struct conf_errors *errors)

@@ -11,6 +11,18 @@ static bool contains_nocase(struct str text, struct str word)
 	return false;
 }
 
+/* What the server itself says: addresses that it repeats have the words of whoever chose them. */
+static bool says(const struct smtp_reply *reply, struct str words)
+{
+	struct str text = reply->text;
+	size_t from = str_find(text, '<'), to = str_rfind(text, '>');
+
+	if (to == text.n || from > to)
+		return contains_nocase(text, words);
+	return contains_nocase(str_range(text, 0, from), words) ||
+	       contains_nocase(str_from_pos(text, to + 1), words);
+}
+
 /* How servers say that they do not take us for their relay. Our own policy has allowed the recipient
  * before, so the set-up is wrong, not the recipient. */
 static const struct str relay_refusals[] = {
@@ -39,7 +51,7 @@ static bool refuses_relaying(const struct smtp_reply *reply)
 		!may_be_policy(reply))
 		return false;
 	for (size_t i = 0; i < sizeof(relay_refusals) / sizeof(relay_refusals[0]); i++)
-		if (contains_nocase(reply->text, relay_refusals[i]))
+		if (says(reply, relay_refusals[i]))
 			return true;
 	return false;
 }
@@ -48,8 +60,15 @@ static bool refuses_relaying(const struct smtp_reply *reply)
  * unavailable; Client host [192.0.2.1] blocked using …"). */
 static bool refuses_client(const struct smtp_reply *reply)
 {
-	return contains_nocase(reply->text, STR("client host rejected")) ||
-	       contains_nocase(reply->text, STR("; client host ["));
+	return may_be_policy(reply) &&
+	       (says(reply, STR("client host rejected:")) || says(reply, STR("; client host [")));
+}
+
+/* Its subject is 5 (the protocol) or 7, never 1 (an address). */
+static bool refuses_name(const struct smtp_reply *reply)
+{
+	return (may_be_policy(reply) || reply->enhanced.subject == 5) &&
+	       says(reply, STR("helo command rejected:"));
 }
 
 /* "Helo command rejected" is Postfix's word for restrictions on the name of EHLO, whatever the code; and
@@ -58,11 +77,11 @@ bool answer_blames_us(const struct smtp_reply *reply, unsigned told)
 {
 	if (smtp_reply_class(reply) != 5)
 		return false;
-	if (contains_nocase(reply->text, STR("helo command rejected")))
+	if (refuses_name(reply))
 		return !(told & ANSWER_HELLO_IS_CLIENTS);
 	if (refuses_client(reply))
 		return !(told & ANSWER_ADDRESS_IS_CLIENTS);
-	if (reply->code == 504 && contains_nocase(reply->text, STR("address rejected")))
+	if (reply->code == 504 && says(reply, STR("address rejected")))
 		return false;
 	for (size_t i = 0; i < sizeof(our_fault_codes) / sizeof(our_fault_codes[0]); i++)
 		if (reply->code == our_fault_codes[i])

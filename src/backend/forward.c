@@ -14,6 +14,8 @@
  * and 2 for that to DATA (RFC 5321 section 4.5.3.2). */
 #define RECIPIENT_BUDGET_MS 240000
 #define DATA_BUDGET_MS 110000
+/* Servers wait longer (Postfix under stress: 10 seconds). */
+#define CLIENT_SLOW_MS 5000
 
 /* ---- Answers ---------------------------------------------------------------------------------- */
 
@@ -27,7 +29,7 @@ void forward_answer(struct forward *forward, const struct smtp_answer *answer)
 void forward_judge(struct forward *forward, enum smtp_client_step step,
 	const struct smtp_reply *reply, struct answer *verdict)
 {
-	answer_from_reply(verdict, step, reply, identity_shows(forward->destination->settings));
+	answer_from_reply(verdict, step, reply, forward->told);
 	buf_truncate(&forward->answer_text, 0);
 	buf_write(&forward->answer_text, reply->text);
 	verdict->changed.text = buf_view(&forward->answer_text);
@@ -72,6 +74,19 @@ static void log_failed(const struct forward *forward, const char *step, const ch
 		log_text("error", why));
 }
 
+/* A client that is silent in the middle of its message makes servers tired of waiting. */
+static bool is_clients_fault(const struct forward *forward, enum server_event event)
+{
+	return forward->message == MESSAGE_OPEN && event != SERVER_STALLED &&
+	       loop_now_ms(forward->env->loop) - forward->heard_ms >= CLIENT_SLOW_MS;
+}
+
+static void note_loss(const struct forward *forward, struct server *server, enum server_event event)
+{
+	if (event != SERVER_OK && !is_clients_fault(forward, event))
+		server_note(server, event, loop_now_ms(forward->env->loop));
+}
+
 /*
  * Before the message another server can be used, and while it is kept whole. A connection that
  * served an earlier transaction may simply have been closed meanwhile, and one that a client uses to try
@@ -86,7 +101,7 @@ static void replace_server(
 		if (loss->event == SERVER_STALLED)
 			pool_distrust(server);
 	} else {
-		server_note(server, loss->event, loop_now_ms(forward->env->loop));
+		note_loss(forward, server, loss->event);
 		forward->obstacle = REPLY_NO_BACKEND;
 	}
 	if (message_is_here(forward))
@@ -100,12 +115,12 @@ static void after_loss(struct forward *forward, struct server *server, const str
 	struct smtp_answer lost = { .own = link_fault_reply(loss->fault), .by = BY_EDGE };
 
 	if (forward->dot_is_sent) {
-		server_note(server, loss->event, loop_now_ms(forward->env->loop));
+		note_loss(forward, server, loss->event);
 		message_unknown(forward, loss->why);
 	} else if (!message_is_here(forward) || message_can_be_saved(forward)) {
 		replace_server(forward, server, loss);
 	} else {
-		server_note(server, loss->event, loop_now_ms(forward->env->loop));
+		note_loss(forward, server, loss->event);
 		message_lost(forward, &lost);
 	}
 }
@@ -199,10 +214,11 @@ static void note_answer(
 
 	if (is_last && forward->link->client.is_lmtp)
 		return; /* when it has said them all */
+	if (step == SMTP_CLIENT_DATA && envelope_is_ahead(forward))
+		return; /* there may be no recipient; it is asked again */
 	if (!is_last && step != SMTP_CLIENT_MAIL && step != SMTP_CLIENT_DATA)
 		return;
-	if (is_refusal_for_now ||
-		answer_blames_us(reply, identity_shows(forward->destination->settings)))
+	if (is_refusal_for_now || answer_blames_us(reply, forward->told))
 		server_note(server, SERVER_TEMPFAILED, loop_now_ms(forward->env->loop));
 	else if (class == 5 || (is_last && reply->code == 250))
 		server_note(server, SERVER_OK, loop_now_ms(forward->env->loop));
@@ -272,7 +288,7 @@ static void on_lost(void *ctx, const struct link_loss *loss)
 	if (is_refused) {
 		log_failed(forward, "message", "refused in the middle of the message");
 		if (loss->said->code == 421)
-			server_note(server, SERVER_GOODBYE, loop_now_ms(forward->env->loop));
+			note_loss(forward, server, SERVER_GOODBYE);
 		forward_judge(forward, SMTP_CLIENT_DOT, loss->said, &verdict);
 		message_lost(forward, &verdict.answer);
 	} else {
@@ -335,6 +351,7 @@ static struct server *next_server(struct forward *forward)
 static void use_server(struct forward *forward, struct server *server)
 {
 	forward->connection->transaction->server = str_from(server->name);
+	forward->told = identity_shows(forward->destination->settings);
 	envelope_begin(forward);
 	forward->link = pool_take(server, &link_port, forward);
 	forward->is_worn = forward->reset_is_due = forward->link != NULL;
@@ -442,6 +459,7 @@ static void begin_transaction(struct forward *forward, struct backend *destinati
 {
 	forward->destination = destination;
 	forward->connection->transaction->backend = destination->settings->name;
+	forward->connection->transaction->server = STR("");
 	forward->choice = (struct server_choice){ 0 };
 	forward->obstacle = REPLY_COUNT;
 	forward->is_given_up = false;

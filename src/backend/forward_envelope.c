@@ -130,6 +130,11 @@ static bool is_data_ahead(const struct forward *forward)
 	       !forward->link->client.is_lmtp && !bound_is_used(forward);
 }
 
+bool envelope_is_ahead(const struct forward *forward)
+{
+	return forward->want != WANT_DATA && forward->message == MESSAGE_NONE;
+}
+
 static bool is_data_due(const struct forward *forward)
 {
 	return forward->want == WANT_DATA || forward->message != MESSAGE_NONE ||
@@ -184,6 +189,7 @@ static void begin_at_server(struct forward *forward)
 	const struct smtp_client *client = &forward->link->client;
 
 	forward->is_chunked = takes_chunks(forward);
+	forward->told = link_shows(forward->link);
 	if (!forward->identity_is_said)
 		forward->identity_is_due = identity_is_xforward(forward->destination->settings) &&
 					   client->capabilities.xforward != 0;
@@ -329,7 +335,7 @@ static void data_answered(struct forward *forward, const struct smtp_reply *repl
 	forward_judge(forward, SMTP_CLIENT_DATA, reply, &verdict);
 	if (forward_is_useless(forward, &verdict, SMTP_CLIENT_DATA))
 		return;
-	if (forward->want != WANT_DATA && forward->message == MESSAGE_NONE) {
+	if (envelope_is_ahead(forward)) {
 		data_answered_ahead(forward, reply);
 		return;
 	}

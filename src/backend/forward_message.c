@@ -15,8 +15,8 @@
 /* How long servers are tried for a message that is on its way. Once the client has sent all of it this
  * is not begun anew: the answer comes within `backend_final`, whatever happens before it. */
 #define SAVE_BUDGET_MS 110000
-/* Meanwhile the message is not read, and its end may have come: with the answer it must take no longer than
- * clients wait (10 minutes, RFC 5321 section 4.5.3.2.6). */
+/* Meanwhile the message is not read, and its end may have come: all such servers and the answer together
+ * must take no longer than clients wait (10 minutes, RFC 5321 section 4.5.3.2.6). */
 #define CLIENT_WAITS_MS 595000
 #define SAVE_BUDGET_MIN_MS 5000
 /* A chunk goes out when it has grown so far. */
@@ -136,6 +136,24 @@ static void give_kept(struct forward *forward)
 	}
 }
 
+/* As long as the client sends, the server may take as long as it takes the message at all. */
+static void watch_server(struct forward *forward)
+{
+	bool is_awaited = forward->want == WANT_FINAL || forward->is_searching;
+
+	link_limit(forward->link, is_awaited ? forward->answer_by_ms : 0);
+	link_watch(forward->link, forward->env->timeouts->data);
+}
+
+/* The server has got all that the one before it had: the client is heard again. */
+static void end_search(struct forward *forward)
+{
+	if (!forward->is_searching)
+		return;
+	forward->is_searching = false;
+	watch_server(forward);
+}
+
 void message_go_on(struct forward *forward)
 {
 	if (!is_open(forward))
@@ -143,19 +161,13 @@ void message_go_on(struct forward *forward)
 	give_kept(forward);
 	if (forward->kept_due > 0)
 		return;
+	end_search(forward);
 	if (forward->is_chunked && !forward->replay.is_whole)
 		send_gathered(forward); /* had to wait for answers to others */
 	if (forward->message == MESSAGE_WHOLE)
 		send_end(forward);
 	else if (message_room(forward) > 0)
 		forward->port->room(forward->ctx);
-}
-
-/* As long as the client sends, the server may take as long as it takes the message at all. */
-static void watch_server(struct forward *forward)
-{
-	link_limit(forward->link, forward->want == WANT_FINAL ? forward->answer_by_ms : 0);
-	link_watch(forward->link, forward->env->timeouts->data);
 }
 
 void message_accepted(struct forward *forward)
@@ -166,6 +178,7 @@ void message_accepted(struct forward *forward)
 	watch_server(forward);
 	if (forward->message == MESSAGE_NONE) {
 		forward->message = MESSAGE_OPEN;
+		forward->heard_ms = loop_now_ms(forward->env->loop);
 		forward->kept_due = 0;
 		return;
 	}
@@ -204,6 +217,7 @@ size_t message_room(const struct forward *forward)
 void message_add(struct forward *forward, struct str bytes)
 {
 	ASSERT(forward->message == MESSAGE_OPEN && is_open(forward));
+	forward->heard_ms = loop_now_ms(forward->env->loop);
 	replay_add(&forward->replay, bytes);
 	give(forward, bytes);
 }
@@ -215,6 +229,7 @@ void message_end(struct forward *forward)
 
 	ASSERT(forward->message == MESSAGE_OPEN);
 	forward->message = MESSAGE_WHOLE;
+	forward->is_searching = false;
 	forward->final_by_ms = now + final_ms;
 	forward->answer_by_ms = now + (final_ms < SAVE_BUDGET_MS ? final_ms : SAVE_BUDGET_MS);
 	if (is_open(forward))
@@ -250,6 +265,7 @@ void message_forget(struct forward *forward)
 {
 	forward->message = MESSAGE_NONE;
 	forward->kept_due = 0;
+	forward->is_searching = false;
 	replay_begin(&forward->replay, 0);
 	buf_free(&forward->chunk);
 	forget_finals(forward);
@@ -289,8 +305,9 @@ static uint64_t save_budget_ms(const struct forward *forward)
 /* Another server, in the time that the client has left. */
 void message_save(struct forward *forward)
 {
-	if (forward->want != WANT_FINAL)
+	if (forward->want != WANT_FINAL && !forward->is_searching)
 		forward->answer_by_ms = loop_now_ms(forward->env->loop) + save_budget_ms(forward);
+	forward->is_searching = true;
 	buf_truncate(&forward->chunk, 0);
 	task_cancel(&forward->chunk_task, forward->env->loop);
 }

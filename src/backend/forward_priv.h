@@ -53,6 +53,7 @@ struct forward {
 	bool data_is_ready; /* 354 has come before that DATA was its turn */
 	bool data_is_accepted; /* 354 has come */
 	bool dot_is_sent;
+	unsigned told;      /* set of enum answer_told */
 	bool is_chunked;    /* the message goes by BDAT */
 	bool is_taken_over; /* the message was begun elsewhere */
 	/* Recipients accepted before, put to another server: due, sent, answered. */
@@ -64,8 +65,10 @@ struct forward {
 	/* The transaction. */
 	enum forward_message message;
 	struct replay replay;
-	size_t kept_due;  /* bytes at the end of what is kept that this server has not got */
-	struct buf chunk; /* being gathered, for BDAT */
+	uint64_t heard_ms; /* when the client last sent something of it */
+	bool is_searching; /* a server was lost, and no other has got so far yet */
+	size_t kept_due;   /* bytes at the end of what is kept that this server has not got */
+	struct buf chunk;  /* being gathered, for BDAT */
 	bool chunk_at_line_start;
 	struct task chunk_task, open_task;
 	struct merge *finals;   /* LMTP: the final replies so far; NULL: none */
@@ -122,6 +125,8 @@ void envelope_pump(struct forward *forward);
 void envelope_answer_mail_refusal(struct forward *forward);
 void envelope_free_mail_refusal(struct forward *forward);
 void envelope_client_refused(struct forward *forward, const struct smtp_reply *reply);
+/* The client has not come to its DATA yet. */
+bool envelope_is_ahead(const struct forward *forward);
 /* The accepted recipient at this place; NULL: there are not so many. */
 struct recipient *envelope_recipient(const struct transaction *transaction, unsigned index);
 void envelope_answered(

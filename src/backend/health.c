@@ -227,8 +227,20 @@ void server_refused_client(struct server *server, uint64_t now_ms)
 void server_learn(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms)
 {
+	if (server->offered != capabilities->extensions)
+		server->withheld = 0;
+	server->offered = capabilities->extensions;
 	server->capabilities = *capabilities;
+	server->capabilities.extensions &= ~server->withheld;
 	server->is_known = true;
+	server_note(server, SERVER_READY, now_ms);
+}
+
+void server_learn_less(
+	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms)
+{
+	server->withheld |= server->offered & ~capabilities->extensions;
+	server->capabilities.extensions &= ~server->withheld;
 	server_note(server, SERVER_READY, now_ms);
 }
 

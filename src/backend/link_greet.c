@@ -101,6 +101,16 @@ void link_log_fallback(const struct link *link, const char *reason)
 		log_text("server", link->server->name), log_text("reason", reason));
 }
 
+/* Without XCLIENT, where that is not required, the session is ours. */
+unsigned link_shows(const struct link *link)
+{
+	const struct backend_settings *settings = link->backend->settings;
+
+	if (!identity_is_xclient(settings) || link->is_clients)
+		return identity_shows(settings);
+	return settings->hello == BACKEND_HELLO_CLIENT ? ANSWER_HELLO_IS_CLIENTS : 0;
+}
+
 /* What a server offers when it knows the client may be for this one alone; probes hear what all are
  * offered, if they say EHLO. */
 static bool is_for_all(const struct link *link)
@@ -118,7 +128,7 @@ void link_ready(struct link *link)
 	if (is_for_all(link))
 		server_learn(link->server, &link->client.capabilities, now);
 	else
-		server_note(link->server, SERVER_READY, now);
+		server_learn_less(link->server, &link->client.capabilities, now);
 	link->state = LINK_READY;
 	link->born_ms = now;
 	timer_clear(&link->deadline);

@@ -5,6 +5,7 @@ import ssl
 import time
 
 import pytest
+from backend import Backend
 from client import Client
 from gatepost import Gatepost
 from threaded import Threaded
@@ -25,6 +26,7 @@ class Server(Threaded):
         self.leaves = leaves  # behind the first 354
         self.connections = []
         self.messages = []
+        self.partial = []  # what came behind 354 and was not ended
         super().__init__()
 
     def serve(self, connection):
@@ -68,6 +70,7 @@ class Server(Threaded):
                 connection.sendall(b"250 2.0.0 Taken\r\n")
                 return
             message.append(line)
+        self.partial += message
 
 
 class BreakingServer(Server):
@@ -119,10 +122,10 @@ def lines_of(wire):
             yield line + b"\n"
 
 
-def edge(*servers, **tls):
+def edge(*servers, **backend):
     addresses = [f"127.0.0.1:{server.port}" for server in servers]
     return Gatepost({"timeouts": TIMEOUTS, "backends": [
-        {"name": "mta", "servers": addresses, "balance": "first", "reuse": {"mode": "safe"}, "tls": tls}]})
+        {"name": "mta", "servers": addresses, "balance": "first", "reuse": {"mode": "safe"}, **backend}]})
 
 
 def wait_until(look):
@@ -206,7 +209,7 @@ def test_server_that_wants_a_message_sees_none_of_the_client_that_gives_up():
         assert replies(client, 3) == [250, 550, 554]
         client.command("RSET", 250)
         client.quit()
-        assert server.messages == []
+        assert server.messages == server.partial == []
 
 
 def test_server_that_leaves_behind_354_is_replaced():
@@ -284,6 +287,71 @@ def test_client_that_breaks_its_habit(names):
         assert sum(record["rcpt_count"] for record in records) == 7 + len(set(names) - {"bad"})
 
 
+def test_client_that_breaks_its_habit_in_one_piece():
+    """It is seen that DATA does not come next."""
+    with Server(ends_group=b"RCPT") as server, edge(server) as gatepost, Client(gatepost.address) as client:
+        client.hello()
+        send_messages(client, 3)
+        client.send(envelope("one", "two"))
+        assert replies(client, 4) == [250] * 3 + [354]
+        assert send_body(client) == 250
+        assert len({id(seen) for seen in server.connections}) == 1
+
+
+@pytest.mark.parametrize("options", [["--lmtp"], ["--extensions", "8BITMIME"]], ids=["lmtp", "one-by-one"])
+def test_habit_is_not_relied_upon(options):
+    """With LMTP, and by servers without PIPELINING."""
+    protocol = {"protocol": "lmtp"} if "--lmtp" in options else {}
+    with Backend(*options) as backend:
+        mta = {"name": "mta", "servers": [f"127.0.0.1:{backend.port}"], **protocol}
+        with Gatepost({"backends": [mta]}) as gatepost, Client(gatepost.address) as client:
+            client.hello()
+            send_messages(client, 3)
+            client.command("MAIL FROM:<a@example.net>", 250)
+            client.command("RCPT TO:<one@example.com>", 250)
+            client.command("RSET", 250)
+            wait_until(lambda: backend.commands("RSET"))
+            assert len(backend.commands("DATA")) == 3
+            client.quit()
+
+
+def test_refused_data_ahead_says_nothing_of_the_server():
+    """Recipients that do not exist, from a client that pipelines, brought it down for all."""
+    with Server(refused=[b"bad"], data=b"503 5.5.1 No recipient\r\n") as server, Server() as other, \
+            edge(server, other) as gatepost:
+        for _ in range(21):
+            with Client(gatepost.address) as client:
+                client.hello()
+                client.send(envelope("bad"))
+                assert replies(client, 3) == [250, 550, 554]
+                client.quit()
+        with Client(gatepost.address) as client:
+            client.hello()
+            client.send(envelope("good"))
+            assert replies(client, 3) == [250, 250, 354]
+            assert send_body(client) == 250
+        assert len(server.messages) == 1 and not gatepost.log_records("server_down")
+
+
+class TiredServer(Server):
+    """Leaves when it has waited for the message for six seconds."""
+
+    def read_message(self, connection, lines):
+        connection.settimeout(6)
+        super().read_message(connection, lines)
+
+
+def test_slow_client_brings_no_server_down():
+    with TiredServer() as server, edge(server, health={"fall": 1}) as gatepost, \
+            Client(gatepost.address) as client:
+        client.hello()
+        client.send(envelope("one"))
+        assert replies(client, 3) == [250, 250, 354]
+        client.send(b"Subject: slow\r\n")
+        gatepost.wait_log("backend_failed", step="message")
+        assert not gatepost.log_records("server_down")
+
+
 @pytest.mark.parametrize("ending", ["RSET", "QUIT", "close"])
 def test_client_that_gives_up_against_its_habit(ending):
     with Server(ends_group=b"RCPT") as server, edge(server) as gatepost, Client(gatepost.address) as client:
@@ -301,12 +369,21 @@ def test_client_that_gives_up_against_its_habit(ending):
             other.hello()
             send_messages(other, 1)
             other.quit()
-        assert len(server.messages) == 4 and all(message.endswith(BODY) for message in server.messages)
+        if ending == "RSET":  # it has broken its habit
+            send_messages(client, 1)
+            client.command("MAIL FROM:<a@example.net>", 250)
+            client.command("RCPT TO:<one@example.com>", 250)
+            client.command("RSET", 250)
+            sent = [line for line in server.connections[-1] if line != "RSET"]
+            assert sent[-1].startswith("RCPT")
+        assert server.partial == []
+        assert len(server.messages) == (5 if ending == "RSET" else 4) and all(message.endswith(BODY) for message in server.messages)
 
 
 def test_server_that_leaves_a_client_with_its_habit_is_replaced():
     """Behind a 354 that the client has not asked for yet: it notices nothing."""
-    with Server(ends_group=b"RCPT") as server, edge(server) as gatepost, Client(gatepost.address) as client:
+    with Server(ends_group=b"RCPT") as server, edge(server, health={"fall": 1}) as gatepost, \
+            Client(gatepost.address) as client:
         client.hello()
         send_messages(client, 3)
         server.leaves = True
@@ -324,7 +401,7 @@ def test_server_that_leaves_a_client_with_its_habit_is_replaced():
 def test_354_of_a_server_that_was_lost_is_not_the_next_ones(tmp_path):
     """It is lost while the client's DATA has its turn, and a kept connection takes its place at once."""
     pair = Authority(tmp_path).make("mta", ["mta.example.com"])
-    with BreakingServer(pair) as server, edge(server, mode="implicit", verify="none") as gatepost, \
+    with BreakingServer(pair) as server, edge(server, tls={"mode": "implicit", "verify": "none"}) as gatepost, \
             Client(gatepost.address) as first, Client(gatepost.address) as second:
         for client in (first, second):
             client.hello()

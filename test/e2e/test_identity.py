@@ -112,6 +112,16 @@ def test_server_that_does_not_offer_it(identity, extensions):
         assert codes(deliver(gatepost)) == [250]
 
 
+@pytest.mark.parametrize("extensions,code", [("PIPELINING", 451), (f"PIPELINING,{XCLIENT}", 554)])
+def test_address_that_is_refused_is_ours_without_xclient(extensions, code):
+    """Where XCLIENT is not required the server may not know the client: its mail must not bounce."""
+    refusal = "rcpt:reply=554 5.7.1 <unknown[127.0.0.1]>: Client host rejected: Access denied"
+    with Backend(extensions=extensions, faults=[refusal]) as backend, \
+            Edge(backend, identity="xclient", identity_required=False) as gatepost:
+        assert codes(deliver(gatepost)) == [code]
+        assert bool(gatepost.log_records("backend_blames_us")) == (code == 451)
+
+
 @pytest.mark.parametrize("check", ["banner", "connect"])
 def test_server_that_does_not_offer_it_is_told_of_whatever_probes_look_at(check):
     """They ended before EHLO, and the first client found it out."""
@@ -124,17 +134,27 @@ def test_server_that_does_not_offer_it_is_told_of_whatever_probes_look_at(check)
         assert not gatepost.log_records("identity_refused")
 
 
-def test_what_one_client_is_offered_is_not_what_others_are():
-    """Postfix can be told to offer some clients less."""
-    with Backend(extensions=f"PIPELINING,8BITMIME,{XCLIENT}") as backend, \
-            Edge(backend, identity="xclient") as gatepost:
-        backend.wait_for("end")
-        backend.set_faults(["ehlo2:reply=250 mx.example"])  # behind XCLIENT
-        assert codes(deliver(gatepost)) == [250]
-        with Client(gatepost.address, HEADER) as client:
-            client.expect(220)
-            assert "8BITMIME" in client.command("EHLO client.example.net", 250).lines
-            client.quit()
+def test_what_one_client_is_not_offered_no_client_is_promised():
+    """Postfix can be told to offer some clients less. After each probe 8BITMIME was promised again, and
+    then refused for good (554 5.6.3)."""
+    with Backend(extensions=f"PIPELINING,8BITMIME,DSN,{XCLIENT}") as backend:
+        mta = {"name": "mta", "servers": [f"127.0.0.1:{backend.port}"], "identity": "xclient"}
+        config = {"backends": [mta], "timeouts": {"backend_probe": "1s"}}
+        with Gatepost(config, proxy="required") as gatepost:
+            assert {"8BITMIME", "DSN"} <= offered(gatepost)
+            backend.set_faults(["ehlo2:raw=250-mx.example\\r\\n250 DSN\\r\\n"])  # behind XCLIENT
+            assert codes(deliver(gatepost)) == [250]
+            probes = len(gatepost.log_records("backend_learned"))
+            gatepost.wait_log("backend_learned", count=probes + 2)
+            assert "DSN" in offered(gatepost) and "8BITMIME" not in offered(gatepost)
+
+
+def offered(gatepost):
+    with Client(gatepost.address, HEADER) as client:
+        client.expect(220)
+        lines = client.command("EHLO client.example.net", 250).lines
+        client.quit()
+        return set(lines)
 
 
 @pytest.mark.parametrize("reply,code", [("550 5.7.0 insufficient authorization", 451),

@@ -92,6 +92,24 @@ def test_backend_that_accepts_no_recipient_decides_nothing(backends, is_down):
             assert inside.commands("RSET")
 
 
+def test_record_names_no_server_of_the_backend_that_was_left():
+    """The other one's name leads nowhere."""
+    with Backend() as inside:
+        inside.set_faults(["rcpt:reply=550 5.1.1 no such user"])
+        config = {"backends": [{"name": "inside", "servers": [f"127.0.0.1:{inside.port}"]},
+                               {"name": "outside", "servers": ["nowhere.invalid:25"]}],
+                  "relay": {"domains": ["example.com", "example.org"]},
+                  "routes": [{"domains": ["example.com"], "backend": "inside"}, {"backend": "outside"}]}
+        with Gatepost(config) as gatepost, Client(gatepost.address) as client:
+            client.hello()
+            client.command("MAIL FROM:<s@example.net>", 250)
+            client.command("RCPT TO:<a@example.com>", 550)
+            client.command("RCPT TO:<b@example.org>", 451)
+            client.quit()
+            record = gatepost.wait_log("transaction")
+            assert (record["backend"], record["server"]) == ("outside", None)
+
+
 def test_smtplib_sends_again(backends):
     """As a program does that is told who was refused."""
     routes = [{"domains": ["example.com"], "backend": "inside"}, {"backend": "outside"}]

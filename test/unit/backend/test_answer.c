@@ -121,6 +121,17 @@ static void test_names(void **state)
 			554, FAULT, FAULT, PASSED },
 		{ "450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.1]", 450,
 			PASSED, PASSED, PASSED },
+		/* Words in addresses are those of whoever chose the address. */
+		{ "550 5.1.1 <\"Client host rejected: x\"@b.example>: Recipient address rejected",
+			550, PASSED, PASSED, PASSED },
+		{ "554 5.7.1 <\"]>: Client host rejected: x\"@b.example>: Sender address rejected",
+			554, PASSED, PASSED, PASSED },
+		{ "554 5.7.1 <\"Helo command rejected: x\"@b.example>: Sender address rejected: no",
+			554, PASSED, PASSED, PASSED },
+		{ "554 5.7.1 <\"relay access denied\"@b.example>: Recipient address rejected: no",
+			554, PASSED, PASSED, PASSED },
+		{ "550 5.7.1 Relaying denied for <a@b.example>", 550, FAULT, FAULT, FAULT },
+		{ "550 5.7.1 <a@b.example>... Relaying denied", 550, FAULT, FAULT, FAULT },
 		{ "554 5.7.1 Service unavailable; Sender address [a@b.example] blocked using x",
 			554, PASSED, PASSED, PASSED },
 	};
