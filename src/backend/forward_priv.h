@@ -134,7 +134,9 @@ void envelope_answered(
 
 /* ---- forward_message.c -------------------------------------------------------------------------- */
 
-#define CHUNK_MAX 65536
+/* As much as is read at a time, and what may be held back of it: else a few bytes of each read would make a
+ * chunk of their own. */
+#define CHUNK_MAX (65536 + 1024)
 
 void message_init(struct forward *forward);
 /* A transaction begins; it is over. */
