@@ -120,7 +120,7 @@ struct link *link_open(const struct backend_env *env, struct backend *backend,
 	struct server *server, const struct connection *connection, uint64_t answer_by_ms,
 	const struct link_port *port, void *ctx);
 
-/* What the server takes for the client's, a set of enum answer_told; only when READY. */
+/* What the server takes for the client's, a set of enum answer_told; from the greeting on. */
 unsigned link_shows(const struct link *link);
 
 /* Another owner; only when READY, and with no client's name in it (see pool_takes()). */

@@ -83,6 +83,8 @@ struct server_target {
 	uint64_t avoided_until_ms;
 };
 
+#define SERVER_WITHHELD_MS (10 * 60 * 1000)
+
 struct backend;
 struct link;
 
@@ -93,7 +95,8 @@ struct server {
 	const char *name;                      /* its address as the settings say it */
 	struct smtp_capabilities capabilities; /* without what is withheld */
 	unsigned offered;                      /* extensions, as it offers them to all */
-	unsigned withheld; /* of these: not offered to a client of whom it was told */
+	unsigned withheld; /* of these: not offered to a client of whom it was told, of late */
+	uint64_t withheld_until_ms;
 	bool is_known;     /* it has answered EHLO at least once */
 	bool is_looked_up; /* an answer to its name has come, be it that there is none */
 	bool is_ourselves; /* nothing but listeners of ours is at its addresses: mail would go round */
@@ -123,8 +126,8 @@ void server_refused_client(struct server *server, uint64_t now_ms);
 /* Its EHLO reply; also notes SERVER_READY. */
 void server_learn(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms);
-/* Its EHLO reply to a client of whom it was told: what is missing is promised to no other, until it
- * offers something else to all. Also notes SERVER_READY. */
+/* Its EHLO reply to a client of whom it was told: what is missing is promised to no other for
+ * SERVER_WITHHELD_MS, or until it offers something else to all. Also notes SERVER_READY. */
 void server_learn_less(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms);
 /* A connection is about to be tried: of a server that is down it is the one that decides. Called by

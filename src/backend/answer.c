@@ -11,16 +11,37 @@ static bool contains_nocase(struct str text, struct str word)
 	return false;
 }
 
+/* Where the address ends that a server repeats at the front of what it says: "<a@b>: …" (Postfix),
+ * "<a@b>... …" (Sendmail). */
+static size_t behind_address(struct str line)
+{
+	size_t end = line.n;
+
+	for (size_t i = 0; i + 1 < line.n; i++)
+		if (line.p[i] == '>' && (line.p[i + 1] == ':' || line.p[i + 1] == '.'))
+			end = i + 1;
+	return end < line.n ? end : str_rfind(line, '>') + 1;
+}
+
+static bool line_says(struct str line, struct str words)
+{
+	size_t from = str_find(line, '<'), to = behind_address(line);
+
+	if (from == line.n || to > line.n || to < from)
+		return contains_nocase(line, words);
+	return contains_nocase(str_range(line, 0, from), words) ||
+	       contains_nocase(str_from_pos(line, to), words);
+}
+
 /* What the server itself says: addresses that it repeats have the words of whoever chose them. */
 static bool says(const struct smtp_reply *reply, struct str words)
 {
-	struct str text = reply->text;
-	size_t from = str_find(text, '<'), to = str_rfind(text, '>');
+	struct str rest = reply->text;
 
-	if (to == text.n || from > to)
-		return contains_nocase(text, words);
-	return contains_nocase(str_range(text, 0, from), words) ||
-	       contains_nocase(str_from_pos(text, to + 1), words);
+	while (rest.n > 0)
+		if (line_says(str_cut(&rest, '\n'), words))
+			return true;
+	return false;
 }
 
 /* How servers say that they do not take us for their relay. Our own policy has allowed the recipient
@@ -38,17 +59,19 @@ static const struct str relay_refusals[] = {
 	STR_INIT("relaying prohibited"),
 };
 
-/* X.7.x is policy; another subject (an unknown mailbox, a full one) is about the recipient, whatever
- * words its address brings into the text. */
-static bool may_be_policy(const struct smtp_reply *reply)
+/* X.7.x is policy, X.5.x the protocol, X.0.x anything; another subject (an unknown mailbox, a full one) is
+ * about the recipient, whatever words its address brings into the text. */
+static bool may_be_about_us(const struct smtp_reply *reply)
 {
-	return !reply->enhanced.present || reply->enhanced.subject == 7;
+	unsigned subject = reply->enhanced.subject;
+
+	return !reply->enhanced.present || subject == 0 || subject == 5 || subject == 7;
 }
 
 static bool refuses_relaying(const struct smtp_reply *reply)
 {
 	if ((reply->code != 550 && reply->code != 551 && reply->code != 554) ||
-		!may_be_policy(reply))
+		!may_be_about_us(reply))
 		return false;
 	for (size_t i = 0; i < sizeof(relay_refusals) / sizeof(relay_refusals[0]); i++)
 		if (says(reply, relay_refusals[i]))
@@ -60,15 +83,13 @@ static bool refuses_relaying(const struct smtp_reply *reply)
  * unavailable; Client host [192.0.2.1] blocked using …"). */
 static bool refuses_client(const struct smtp_reply *reply)
 {
-	return may_be_policy(reply) &&
+	return may_be_about_us(reply) &&
 	       (says(reply, STR("client host rejected:")) || says(reply, STR("; client host [")));
 }
 
-/* Its subject is 5 (the protocol) or 7, never 1 (an address). */
 static bool refuses_name(const struct smtp_reply *reply)
 {
-	return (may_be_policy(reply) || reply->enhanced.subject == 5) &&
-	       says(reply, STR("helo command rejected:"));
+	return may_be_about_us(reply) && says(reply, STR("helo command rejected:"));
 }
 
 /* "Helo command rejected" is Postfix's word for restrictions on the name of EHLO, whatever the code; and

@@ -14,8 +14,6 @@
  * and 2 for that to DATA (RFC 5321 section 4.5.3.2). */
 #define RECIPIENT_BUDGET_MS 240000
 #define DATA_BUDGET_MS 110000
-/* Servers wait longer (Postfix under stress: 10 seconds). */
-#define CLIENT_SLOW_MS 5000
 
 /* ---- Answers ---------------------------------------------------------------------------------- */
 
@@ -74,16 +72,10 @@ static void log_failed(const struct forward *forward, const char *step, const ch
 		log_text("error", why));
 }
 
-/* A client that is silent in the middle of its message makes servers tired of waiting. */
-static bool is_clients_fault(const struct forward *forward, enum server_event event)
-{
-	return forward->message == MESSAGE_OPEN && event != SERVER_STALLED &&
-	       loop_now_ms(forward->env->loop) - forward->heard_ms >= CLIENT_SLOW_MS;
-}
-
+/* That it refuses what another server has accepted is noted where it does so. */
 static void note_loss(const struct forward *forward, struct server *server, enum server_event event)
 {
-	if (event != SERVER_OK && !is_clients_fault(forward, event))
+	if (event != SERVER_OK)
 		server_note(server, event, loop_now_ms(forward->env->loop));
 }
 
@@ -271,6 +263,9 @@ static void on_lost(void *ctx, const struct link_loss *loss)
 	bool is_refused = is_refusal(forward, loss);
 	struct answer verdict;
 
+	/* A refusal of XCLIENT knows the client; one before it knows us. */
+	if (loss->fault == LINK_CLIENT_REFUSED && forward->link->answered != SMTP_CLIENT_XCLIENT)
+		forward->told = link_shows(forward->link);
 	forward->link = NULL;
 	if (is_idle(forward)) {
 		forward->choice = (struct server_choice){ 0 };
@@ -287,8 +282,6 @@ static void on_lost(void *ctx, const struct link_loss *loss)
 	}
 	if (is_refused) {
 		log_failed(forward, "message", "refused in the middle of the message");
-		if (loss->said->code == 421)
-			note_loss(forward, server, SERVER_GOODBYE);
 		forward_judge(forward, SMTP_CLIENT_DOT, loss->said, &verdict);
 		message_lost(forward, &verdict.answer);
 	} else {

@@ -267,6 +267,8 @@ void envelope_answer_mail_refusal(struct forward *forward)
 /* The server's policy refuses the client, whatever the sender. */
 void envelope_client_refused(struct forward *forward, const struct smtp_reply *reply)
 {
+	if (answer_blames_us(reply, forward->told))
+		forward_alarm(forward, SMTP_CLIENT_EHLO, reply);
 	keep_mail_refusal(forward, reply);
 	if (forward->want == WANT_RECIPIENT)
 		envelope_answer_mail_refusal(forward);

@@ -178,7 +178,6 @@ void message_accepted(struct forward *forward)
 	watch_server(forward);
 	if (forward->message == MESSAGE_NONE) {
 		forward->message = MESSAGE_OPEN;
-		forward->heard_ms = loop_now_ms(forward->env->loop);
 		forward->kept_due = 0;
 		return;
 	}
@@ -217,7 +216,6 @@ size_t message_room(const struct forward *forward)
 void message_add(struct forward *forward, struct str bytes)
 {
 	ASSERT(forward->message == MESSAGE_OPEN && is_open(forward));
-	forward->heard_ms = loop_now_ms(forward->env->loop);
 	replay_add(&forward->replay, bytes);
 	give(forward, bytes);
 }

@@ -65,7 +65,6 @@ struct forward {
 	/* The transaction. */
 	enum forward_message message;
 	struct replay replay;
-	uint64_t heard_ms; /* when the client last sent something of it */
 	bool is_searching; /* a server was lost, and no other has got so far yet */
 	size_t kept_due;   /* bytes at the end of what is kept that this server has not got */
 	struct buf chunk;  /* being gathered, for BDAT */

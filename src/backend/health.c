@@ -227,7 +227,7 @@ void server_refused_client(struct server *server, uint64_t now_ms)
 void server_learn(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms)
 {
-	if (server->offered != capabilities->extensions)
+	if (server->offered != capabilities->extensions || server->withheld_until_ms <= now_ms)
 		server->withheld = 0;
 	server->offered = capabilities->extensions;
 	server->capabilities = *capabilities;
@@ -239,8 +239,14 @@ void server_learn(
 void server_learn_less(
 	struct server *server, const struct smtp_capabilities *capabilities, uint64_t now_ms)
 {
-	server->withheld |= server->offered & ~capabilities->extensions;
-	server->capabilities.extensions &= ~server->withheld;
+	unsigned missing = server->offered & ~capabilities->extensions;
+
+	/* An empty list is the answer to HELO, which names none. */
+	if (missing != 0 && capabilities->extensions != 0) {
+		server->withheld |= missing;
+		server->withheld_until_ms = now_ms + SERVER_WITHHELD_MS;
+		server->capabilities.extensions &= ~server->withheld;
+	}
 	server_note(server, SERVER_READY, now_ms);
 }
 

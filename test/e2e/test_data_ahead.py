@@ -333,25 +333,6 @@ def test_refused_data_ahead_says_nothing_of_the_server():
         assert len(server.messages) == 1 and not gatepost.log_records("server_down")
 
 
-class TiredServer(Server):
-    """Leaves when it has waited for the message for six seconds."""
-
-    def read_message(self, connection, lines):
-        connection.settimeout(6)
-        super().read_message(connection, lines)
-
-
-def test_slow_client_brings_no_server_down():
-    with TiredServer() as server, edge(server, health={"fall": 1}) as gatepost, \
-            Client(gatepost.address) as client:
-        client.hello()
-        client.send(envelope("one"))
-        assert replies(client, 3) == [250, 250, 354]
-        client.send(b"Subject: slow\r\n")
-        gatepost.wait_log("backend_failed", step="message")
-        assert not gatepost.log_records("server_down")
-
-
 @pytest.mark.parametrize("ending", ["RSET", "QUIT", "close"])
 def test_client_that_gives_up_against_its_habit(ending):
     with Server(ends_group=b"RCPT") as server, edge(server) as gatepost, Client(gatepost.address) as client:

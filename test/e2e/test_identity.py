@@ -149,6 +149,26 @@ def test_what_one_client_is_not_offered_no_client_is_promised():
             assert "DSN" in offered(gatepost) and "8BITMIME" not in offered(gatepost)
 
 
+def test_what_a_client_with_helo_is_not_offered_says_nothing():
+    with Backend("--proxy", "v2", extensions="PIPELINING,8BITMIME") as backend, \
+            Edge(backend, identity="proxy-v2") as gatepost:
+        backend.wait_for("end")
+        backend.set_faults(["ehlo:reply=500 5.5.1 not today@1"])
+        assert codes(deliver(gatepost)) == [250]
+        assert "8BITMIME" in offered(gatepost)
+
+
+@pytest.mark.parametrize("identity", ["xclient", "none"])
+def test_address_that_is_refused_before_xclient_is_ours(identity):
+    refusal = "reply=550 5.7.1 <unknown[127.0.0.1]>: Client host rejected: Access denied"
+    with Backend(extensions=f"PIPELINING,{XCLIENT}") as backend, \
+            Edge(backend, identity=identity, hello="client") as gatepost:
+        backend.wait_for("end")
+        backend.set_faults([f"ehlo:{refusal}", f"helo:{refusal}"])
+        assert codes(deliver(gatepost)) == [451]
+        assert gatepost.log_records("backend_blames_us")
+
+
 def offered(gatepost):
     with Client(gatepost.address, HEADER) as client:
         client.expect(220)

@@ -131,6 +131,17 @@ static void test_names(void **state)
 		{ "554 5.7.1 <\"relay access denied\"@b.example>: Recipient address rejected: no",
 			554, PASSED, PASSED, PASSED },
 		{ "550 5.7.1 Relaying denied for <a@b.example>", 550, FAULT, FAULT, FAULT },
+		{ "550 5.0.0 Relaying denied", 550, FAULT, FAULT, FAULT },
+		{ "550-<b@b.example>\r\n550 relay not permitted <postmaster@x.example>", 550, FAULT,
+			FAULT, FAULT },
+		{ "554-5.7.1 <b@b.example>: Relay access denied\r\n"
+		  "554 5.7.1 For help mail <postmaster@x.example>, see Help -> Mail",
+			554, FAULT, FAULT, FAULT },
+		{ "554 5.7.1 <unknown[192.0.2.1]>: Client host rejected: ask "
+		  "<postmaster@x.example>",
+			554, FAULT, FAULT, PASSED },
+		{ "550 5.7.1 <x>: Helo command rejected: ask <postmaster@x.example>", 550, FAULT,
+			PASSED, FAULT },
 		{ "550 5.7.1 <a@b.example>... Relaying denied", 550, FAULT, FAULT, FAULT },
 		{ "554 5.7.1 Service unavailable; Sender address [a@b.example] blocked using x",
 			554, PASSED, PASSED, PASSED },

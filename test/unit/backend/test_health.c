@@ -349,6 +349,29 @@ static void test_share_when_all_refuse(void **state)
 
 /* ---- Probes ---------------------------------------------------------------------------------------- */
 
+/* Less, to one client: promised to nobody for a while, or until it offers something else to all. */
+static void test_what_one_client_is_not_offered(void **state)
+{
+	const struct smtp_capabilities all = { .extensions = SMTP_EXT_8BITMIME | SMTP_EXT_DSN };
+	const struct smtp_capabilities less = { .extensions = SMTP_EXT_DSN };
+	const struct smtp_capabilities none = { 0 };
+
+	(void)state;
+	server_learn(server, &all, 1000);
+	server_learn_less(server, &none, 1000); /* HELO */
+	assert_int_equal(server->capabilities.extensions, all.extensions);
+	server_learn_less(server, &less, 1000);
+	assert_int_equal(server->capabilities.extensions, less.extensions);
+	server_learn(server, &all, 1000 + SERVER_WITHHELD_MS - 1);
+	assert_int_equal(server->capabilities.extensions, less.extensions);
+	server_learn(server, &all, 1000 + SERVER_WITHHELD_MS);
+	assert_int_equal(server->capabilities.extensions, all.extensions);
+	server_learn_less(server, &less, 2000);
+	server_learn(server, &less, 3000);
+	server_learn(server, &all, 4000);
+	assert_int_equal(server->capabilities.extensions, all.extensions);
+}
+
 /* Nothing else comes of it, and the next refusals do not put the probe off. */
 static void test_refused_client_brings_a_probe(void **state)
 {
@@ -472,6 +495,7 @@ int main(void)
 		TEST(test_share_below_the_limit),
 		TEST(test_share_of_the_last_minute),
 		TEST(test_share_when_all_refuse),
+		TEST(test_what_one_client_is_not_offered),
 		TEST(test_refused_client_brings_a_probe),
 		TEST(test_when_a_probe_is_due),
 		TEST(test_out),
