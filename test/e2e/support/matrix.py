@@ -198,7 +198,7 @@ def refused(cell):
         codes = dict(zip(STEPS, GOOD)) | {step: told}
     else:
         codes = stopped(step, told)
-    events = ["backend_blames_us"] if is_ours and state not in ("body", "xclient", "ehlo2") else []
+    events = ["backend_blames_us"] if is_ours and state != "body" else []
     if state in ("rcpt1", "rcpt2"):
         return Expected(codes, "accepted", "backend", commits=((1, 1), (0, 0)), events=events)
     return Expected(codes, "refused" if told >= 500 else "deferred", "backend", events=events,
