@@ -557,7 +557,7 @@ static bool takes_recipient(const struct forward *forward)
 	       forward->connection->transaction->rcpt_count.accept == 0;
 }
 
-/* DATA was said ahead, and the server waits for a message: the next recipient would be the first line of it. */
+/* DATA was said ahead, and the server waits for a message: the next recipient would be its first line. */
 static void leave_data(struct forward *forward)
 {
 	link_close(&forward->link);

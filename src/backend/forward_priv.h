@@ -33,10 +33,9 @@ struct forward {
 	void *ctx;
 
 	enum forward_want want;
-	struct backend *
-		destination; /* decided by the first recipient that is accepted; NULL: no transaction yet */
-	struct link *link;       /* NULL: none */
-	struct backend *bound;   /* where the client has authenticated itself; NULL: nowhere */
+	struct backend *destination; /* by the first accepted recipient; NULL: no transaction yet */
+	struct link *link;           /* NULL: none */
+	struct backend *bound;       /* where the client has authenticated itself; NULL: nowhere */
 	struct link *bound_link; /* the connection on which it did, between transactions there */
 	struct server_choice choice;
 	bool awaits_name;         /* of the client; there is no link meanwhile */
