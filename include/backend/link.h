@@ -139,9 +139,6 @@ void link_limit(struct link *link, uint64_t by_ms); /* sets answer_by_ms */
 /* Bytes of a message that there is room for; they go out by stream_push(). */
 size_t link_room(const struct link *link);
 
-/* What is under way: for the log. */
-const char *link_step_word(const struct link *link);
-
 /* Says QUIT where that is possible and frees itself, later. Sets the pointer to NULL; NULL is fine. */
 void link_quit(struct link **link);
 /* Closes at once: the server sees no QUIT. */

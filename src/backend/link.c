@@ -60,7 +60,8 @@ static void retire(struct link *link)
 	loop_retire(link->env->loop, free_later, link);
 }
 
-const char *link_step_word(const struct link *link)
+/* What is under way: for the log. */
+static const char *step_word(const struct link *link)
 {
 	if (link->state == LINK_CONNECTING)
 		return "connect";
@@ -99,7 +100,7 @@ static enum server_event event_of(const struct link *link, enum link_fault fault
 static void tell_lost(
 	struct link *link, enum link_fault fault, const char *why, const struct smtp_reply *said)
 {
-	struct link_loss loss = { fault, event_of(link, fault), link_step_word(link), why, said };
+	struct link_loss loss = { fault, event_of(link, fault), step_word(link), why, said };
 
 	if (link->state == LINK_LEAVING) {
 		retire(link);

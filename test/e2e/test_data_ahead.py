@@ -2,12 +2,12 @@
 with it (RFC 2920)."""
 import select
 import ssl
-import time
 
 import pytest
 from backend import Backend
 from client import Client
 from gatepost import Gatepost
+from patience import wait_until
 from threaded import Threaded
 from tls import Authority, TlsSocket
 
@@ -126,13 +126,6 @@ def edge(*servers, **backend):
     addresses = [f"127.0.0.1:{server.port}" for server in servers]
     return Gatepost({"timeouts": TIMEOUTS, "backends": [
         {"name": "mta", "servers": addresses, "balance": "first", "reuse": {"mode": "safe"}, **backend}]})
-
-
-def wait_until(look):
-    deadline = time.monotonic() + 10
-    while not look():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def envelope(*recipients):
