@@ -167,6 +167,19 @@ def test_nobody_else_gets_the_connection():
         assert len({one, two, three}) == 3 and auth is None
 
 
+def test_data_is_not_said_ahead_there():
+    """Whatever the client always did: the connection, and the login with it, would be lost by an exception."""
+    with store() as backend, edge(backend) as gatepost, session(gatepost) as client:
+        assert auth_plain(client, NAME, PASSWORD).code == 235
+        for _ in range(3):
+            assert client.message(SENDER, [ELSEWHERE]).code == 250
+        client.envelope(SENDER, [ELSEWHERE])
+        client.command("RSET", 250)
+        assert client.message(SENDER, [ELSEWHERE]).code == 250
+        assert len(backend.commands("DATA")) == 4
+        assert len({connection for connection, _ in carrier(backend, 4)}) == 1
+
+
 def test_kept_connections_make_room():
     """The server has no more connections than it may, those that are kept for others included."""
     with store() as backend:
