@@ -26,7 +26,7 @@ class Server(Threaded):
         self.leaves = leaves  # behind the first 354
         self.connections = []
         self.messages = []
-        self.partial = []  # what came behind 354 and was not ended
+        self.begun = []  # messages that have not ended: their lines
         super().__init__()
 
     def serve(self, connection):
@@ -64,13 +64,18 @@ class Server(Threaded):
 
     def read_message(self, connection, lines):
         message = []
+        self.begun.append(message)
         for line in lines:
             if line == b".\r\n":
+                self.begun.remove(message)
                 self.messages.append(b"".join(message))
                 connection.sendall(b"250 2.0.0 Taken\r\n")
                 return
             message.append(line)
-        self.partial += message
+
+    def partial(self):
+        """What came behind 354 and was not ended."""
+        return [line for message in self.begun for line in message]
 
 
 class BreakingServer(Server):
@@ -202,7 +207,7 @@ def test_server_that_wants_a_message_sees_none_of_the_client_that_gives_up():
         assert replies(client, 3) == [250, 550, 554]
         client.command("RSET", 250)
         client.quit()
-        assert server.messages == server.partial == []
+        assert server.messages == server.partial() == []
 
 
 def test_server_that_leaves_behind_354_is_replaced():
@@ -350,7 +355,7 @@ def test_client_that_gives_up_against_its_habit(ending):
             client.command("RSET", 250)
             sent = [line for line in server.connections[-1] if line != "RSET"]
             assert sent[-1].startswith("RCPT")
-        assert server.partial == []
+        assert server.partial() == []
         assert len(server.messages) == (5 if ending == "RSET" else 4) and all(message.endswith(BODY) for message in server.messages)
 
 
